@@ -1,0 +1,60 @@
+"""The interface of every potential energy."""
+
+from abc import abstractmethod
+from typing import Self
+
+import equinox as eqx
+import jax
+
+from ..typing import AtomVectors, Scalar
+
+
+class AbstractEnergy(eqx.Module):
+    """A differentiable potential energy U(x).
+
+    Concrete terms are final modules whose array fields are the force-field parameters, so `jax.grad` reaches them.
+    A sum of energies is an energy.
+    """
+
+    @abstractmethod
+    def __call__(self, x: AtomVectors) -> Scalar:
+        """Potential energy of the configuration ``x`` (atoms, 3) in nm, as a scalar in kJ/mol."""
+
+    def rebuild(self, x: AtomVectors) -> Self:
+        """The same energy with its pair lists made anew around ``x``; shapes never change.
+
+        Terms without a list return themselves. Drivers call it between chunks.
+        """
+        del x
+        return self
+
+    def terms(self) -> tuple["AbstractEnergy", ...]:
+        """The terms of this energy; a single term is its own."""
+        return (self,)
+
+    def __add__(self, other: "AbstractEnergy") -> "SumEnergy":
+        return SumEnergy(self.terms() + other.terms())
+
+
+class SumEnergy(AbstractEnergy):
+    """Sum of energies."""
+
+    parts: tuple[AbstractEnergy, ...]
+
+    def __call__(self, x: AtomVectors) -> Scalar:
+        total = self.parts[0](x)
+        for part in self.parts[1:]:
+            total = total + part(x)
+        return total
+
+    def rebuild(self, x: AtomVectors) -> "SumEnergy":
+        return SumEnergy(tuple(part.rebuild(x) for part in self.parts))
+
+    def terms(self) -> tuple[AbstractEnergy, ...]:
+        return self.parts
+
+
+def energy_and_forces(energy: AbstractEnergy, x: AtomVectors) -> tuple[Scalar, AtomVectors]:
+    """Energy (kJ/mol) and forces −∂U/∂x (kJ/mol/nm) at ``x`` (atoms, 3)."""
+    value, gradient = jax.value_and_grad(energy)(x)
+    return value, -gradient

@@ -1,0 +1,27 @@
+"""Array type aliases used in public signatures (shapes are checked in the test-suite by beartype)."""
+
+from typing import TypeAlias
+
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+#: A scalar real, e.g. an energy in kJ/mol.
+Scalar: TypeAlias = Float[Array, ""]
+#: Atom positions, velocities or forces: (atoms, 3).
+AtomVectors: TypeAlias = Float[Array | np.ndarray, "atoms 3"]
+#: Bead positions: (beads, 3).
+BeadVectors: TypeAlias = Float[Array | np.ndarray, "beads 3"]
+#: Per-atom scalars such as masses (amu).
+AtomScalars: TypeAlias = Float[Array | np.ndarray, " atoms"]
+
+__all__ = [
+    "Array",
+    "AtomScalars",
+    "AtomVectors",
+    "BeadVectors",
+    "Bool",
+    "Float",
+    "Int",
+    "PRNGKeyArray",
+    "Scalar",
+]
