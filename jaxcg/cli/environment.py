@@ -1,0 +1,41 @@
+"""What the command line sets up in the process before JAX is imported.
+
+The library never touches JAX's global configuration; the program, which owns the process, does so here and only here.
+"""
+
+import os
+from pathlib import Path
+
+
+def cache_folder() -> Path:
+    """Where compiled programs are kept between runs: ``$XDG_CACHE_HOME/jaxcg``, by default ``~/.cache/jaxcg``."""
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "jaxcg"
+
+
+def configure_jax(*, host_devices: int | None = None) -> None:
+    """Turns on double precision and the persistent compilation cache, and shows the CPU's cores as devices.
+
+    Must run before the first JAX computation. ``JAXCG_NO_CACHE=1`` leaves the cache off; a cache folder or
+    ``XLA_FLAGS`` that the user has set are left as they are.
+
+    Arguments:
+        host_devices: number of CPU devices to show; the number of usable cores when None.
+    """
+    count = host_devices or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    flags = os.environ.get("XLA_FLAGS", "")
+    if "xla_force_host_platform_device_count" not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count={count}".strip()
+
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    if os.environ.get("JAXCG_NO_CACHE", "") in ("", "0") and not jax.config.jax_compilation_cache_dir:
+        folder = cache_folder()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            return  # a read-only home costs time, never the run
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

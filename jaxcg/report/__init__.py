@@ -1,0 +1,1 @@
+"""Reports: what a run did, as one offline HTML page with pictures and as JSON with the same figures."""

@@ -1,0 +1,277 @@
+"""The report's pictures. Each function takes plain arrays and returns one SVG element as text.
+
+Text and axes are drawn in the colour of the page's text, so the pictures suit a light and a dark page alike. The same
+arrays give the same bytes.
+"""
+
+import io
+import re
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+#: Colours that read on white and on near-black.
+BLUE, RED, GREEN, ORANGE, GRAY = "#4c8bd6", "#d9534f", "#4ba36f", "#d98a32", "#8b93a1"
+#: Stands for the colour of the page's text and is replaced by ``currentColor``.
+_INK = "#010203"
+
+_STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "jaxcg",
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "axes.labelsize": 9,
+    "axes.titlesize": 9.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.8,
+    "axes.edgecolor": _INK,
+    "axes.labelcolor": _INK,
+    "axes.titlecolor": _INK,
+    "text.color": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "lines.linewidth": 1.4,
+    "figure.constrained_layout.use": True,
+}
+
+
+def _svg(draw: Callable, title: str, *, size=(5.2, 3.0), columns: int = 1) -> str:
+    """Runs ``draw(figure, axes)`` and returns the figure as SVG; ``title`` is what a screen reader says."""
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=size)
+        FigureCanvasSVG(figure)
+        figure.patch.set_alpha(0)
+        axes = figure.subplots(1, columns, squeeze=False)[0]
+        for panel in axes:
+            panel.patch.set_alpha(0)
+        draw(figure, axes if columns > 1 else axes[0])
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :].replace(_INK, "currentColor")
+    # The page decides the font; the width follows the column.
+    text = re.sub(r"font: ([\d.]+)px [^;\"']*", r"font-size: \1px", text)
+    text = re.sub(r"font(-family)?: ?'?DejaVu Sans'?[^;\"]*;?", "", text)
+    text = re.sub(
+        r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', rf'<svg viewBox="\1" role="img" aria-label="{title}">', text, count=1
+    )
+    # Identifiers are unique inside one figure only; the page holds many.
+    prefix = re.sub(r"\W+", "-", title.lower())
+    text = re.sub(r'\bid="', f'id="{prefix}-', text)
+    text = re.sub(r'(href="#|url\(#)', rf"\1{prefix}-", text)
+    return text
+
+
+def energies(stages: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> str:
+    """Energy along the way, one panel a stage: (name, steps, energies in kJ/mol)."""
+
+    def draw(figure, axes):
+        for panel, (name, steps, values) in zip(np.atleast_1d(axes), stages, strict=True):
+            values = np.asarray(values, dtype=float)
+            panel.plot(steps, values, color=BLUE)
+            panel.set_title(name)
+            panel.set_xlabel("step")
+            finite = values[np.isfinite(values)]
+            # A start from random positions is orders of magnitude above the end.
+            if finite.size and np.ptp(finite) > 1e4 and np.percentile(np.abs(finite), 90) < np.abs(finite).max() / 20:
+                panel.set_yscale("symlog", linthresh=max(1.0, float(np.abs(finite[-1]))))
+            panel.ticklabel_format(axis="y", useOffset=False) if panel.get_yscale() == "linear" else None
+        np.atleast_1d(axes)[0].set_ylabel("energy / kJ mol$^{-1}$")
+
+    count = len(stages)
+    return _svg(draw, "Energy along the way", size=(max(5.2, 3.3 * count), 2.8), columns=count)
+
+
+def ramachandran(panels: Sequence[dict]) -> str:
+    """Ramachandran plot, one panel a residue class.
+
+    Arguments:
+        panels: dicts with ``name``, ``phi``, ``psi`` (degrees), ``outlier`` (bool), and where known ``density`` (k, k) over
+            (φ, ψ) cells from −180° with ``levels``, the densities that bound the favoured and the allowed region.
+    """
+
+    def draw(figure, axes):
+        for panel, data in zip(np.atleast_1d(axes), panels, strict=True):
+            grid = data.get("density")
+            if grid is not None:
+                # One more cell on each side of the torus, so that contours reach the frame.
+                width = 360.0 / len(grid)
+                closed = np.pad(np.asarray(grid), 1, mode="wrap").T
+                centers = -180.0 + width * (np.arange(len(grid) + 2) - 0.5)
+                favoured, allowed = data["levels"]
+                panel.contourf(centers, centers, closed, levels=[allowed, np.inf], colors=[BLUE], alpha=0.14)
+                panel.contourf(centers, centers, closed, levels=[favoured, np.inf], colors=[BLUE], alpha=0.26)
+                panel.contour(centers, centers, closed, levels=[allowed, favoured], colors=BLUE, linewidths=[0.5, 0.9])
+            outlier = np.asarray(data["outlier"], dtype=bool)
+            phi, psi = np.asarray(data["phi"]), np.asarray(data["psi"])
+            panel.plot(phi[~outlier], psi[~outlier], "o", ms=3, mew=0, color=_INK, alpha=0.75)
+            panel.plot(phi[outlier], psi[outlier], "X", ms=6, mew=0, color=RED)
+            panel.set(xlim=(-180, 180), ylim=(-180, 180), aspect="equal", xlabel="φ / °")
+            panel.set_xticks([-180, -90, 0, 90, 180])
+            panel.set_yticks([-180, -90, 0, 90, 180])
+            panel.set_title(f"{data['name']} ({len(phi)})")
+            panel.spines[["top", "right"]].set_visible(True)
+        np.atleast_1d(axes)[0].set_ylabel("ψ / °")
+
+    count = len(panels)
+    return _svg(draw, "Ramachandran plot", size=(max(3.6, 2.75 * count), 3.1), columns=count)
+
+
+def bonds(deviation: np.ndarray) -> str:
+    """Histogram of bond lengths' deviations from their ideal values, in percent."""
+
+    def draw(figure, axes):
+        values = np.asarray(deviation, dtype=float)
+        limit = max(12.0, float(np.abs(values).max(initial=0)) * 1.05)
+        axes.hist(values, bins=np.linspace(-limit, limit, 61), color=BLUE, alpha=0.85)
+        for edge in (-10, 10):
+            axes.axvline(edge, color=RED, lw=1, ls="--")
+        axes.set(xlabel="deviation from the ideal length / %", ylabel="bonds", xlim=(-limit, limit))
+
+    return _svg(draw, "Bond lengths")
+
+
+def contacts(distances: np.ndarray, limits: tuple[float, float] = (0.12, 0.22)) -> str:
+    """Histogram of distances between heavy atoms three or more bonds apart, nm."""
+
+    def draw(figure, axes):
+        values = np.asarray(distances, dtype=float)
+        axes.hist(values, bins=np.linspace(0.08, 0.45, 75), color=BLUE, alpha=0.85)
+        for edge in limits:
+            axes.axvline(edge, color=RED, lw=1, ls="--")
+        axes.set(xlabel="distance of heavy atoms / nm", ylabel="pairs", xlim=(0.08, 0.45))
+
+    return _svg(draw, "Contacts of heavy atoms")
+
+
+def beads(distance: np.ndarray, noise: float | None) -> str:
+    """How well the beads are reproduced: histogram of |M(x) − y|, nm.
+
+    For soft beads the curve is what Gaussian noise of that standard deviation would give.
+    """
+
+    def draw(figure, axes):
+        values = np.asarray(distance, dtype=float)
+        if noise is None:
+            floor = np.maximum(values, 1e-17)
+            low = np.floor(np.log10(floor.min())) - 0.5
+            high = np.ceil(np.log10(floor.max())) + 0.5
+            axes.hist(floor, bins=np.logspace(low, high, 40), color=BLUE, alpha=0.85)
+            axes.set_xscale("log")
+            axes.set(xlabel="|M(x) − y| / nm", ylabel="beads")
+            return
+        edges = np.linspace(0, max(4.5 * noise, float(values.max(initial=0)) * 1.05), 41)
+        axes.hist(values, bins=edges, color=BLUE, alpha=0.85)
+        r = np.linspace(0, edges[-1], 200)
+        density = np.sqrt(2 / np.pi) * r**2 / noise**3 * np.exp(-(r**2) / (2 * noise**2))
+        axes.plot(r, density * len(values) * (edges[1] - edges[0]), color=ORANGE, label=f"Gaussian, σ = {noise:.3f} nm")
+        axes.set(xlabel="|M(x) − y| / nm", ylabel="beads")
+        axes.legend()
+
+    return _svg(draw, "Beads reproduced")
+
+
+def residues(rows: Sequence[tuple[str, np.ndarray]], breaks: Sequence[int] = ()) -> str:
+    """Deviations along the chain: (name with unit, value for each residue), one line a row.
+
+    Arguments:
+        rows: what to draw.
+        breaks: indices of residues that begin a new chain.
+    """
+
+    def draw(figure, axes):
+        for (name, values), color in zip(rows, (BLUE, ORANGE, GREEN), strict=False):
+            axes.plot(np.arange(1, len(values) + 1), values, color=color, label=name, drawstyle="steps-mid")
+        for start in breaks:
+            axes.axvline(start + 0.5, color=GRAY, lw=0.8, ls=":")
+        axes.set(xlabel="residue (counted from the first)", ylabel="nm", ylim=(0, None))
+        axes.margins(x=0.01)
+        axes.legend(loc="upper left", ncols=len(rows), bbox_to_anchor=(0, 1.14), borderaxespad=0)
+
+    return _svg(draw, "Deviation of each residue", size=(8.2, 2.6))
+
+
+def frames(numbers: Sequence[int], rows: Sequence[tuple[str, np.ndarray]]) -> str:
+    """Figures of each frame of a trajectory: one panel a (name with unit, value for each frame)."""
+
+    def draw(figure, axes):
+        for panel, (name, values) in zip(np.atleast_1d(axes), rows, strict=True):
+            panel.plot(numbers, values, "o-", ms=3, color=BLUE)
+            panel.set(xlabel="frame", title=name)
+            panel.ticklabel_format(useOffset=False)
+
+    return _svg(draw, "Frames", size=(3.1 * len(rows), 2.6), columns=len(rows))
+
+
+def fluctuations(rmsf: np.ndarray, breaks: Sequence[int] = ()) -> str:
+    """Root-mean-square fluctuation of each residue over the ensemble, nm."""
+
+    def draw(figure, axes):
+        axes.fill_between(np.arange(1, len(rmsf) + 1), rmsf, color=BLUE, alpha=0.3, lw=0, step="mid")
+        axes.plot(np.arange(1, len(rmsf) + 1), rmsf, color=BLUE, drawstyle="steps-mid")
+        for start in breaks:
+            axes.axvline(start + 0.5, color=GRAY, lw=0.8, ls=":")
+        axes.set(xlabel="residue (counted from the first)", ylabel="RMSF / nm", ylim=(0, None))
+        axes.margins(x=0.01)
+
+    return _svg(draw, "Fluctuation of each residue", size=(8.2, 2.4))
+
+
+def typical_set(sample_energies: np.ndarray, map_energy: float, dimensions: int, thermal_energy: float) -> str:
+    """The samples' energies above the MAP energy, beside what equipartition expects of a harmonic well: (d/2) kT.
+
+    Arguments:
+        sample_energies: (samples,) kJ/mol.
+        map_energy: kJ/mol.
+        dimensions: d, the free coordinates.
+        thermal_energy: kT, kJ/mol.
+    """
+
+    def draw(figure, axes):
+        above = np.asarray(sample_energies, dtype=float) - map_energy
+        expected = 0.5 * dimensions * thermal_energy
+        spread = np.sqrt(0.5 * dimensions) * thermal_energy
+        u = np.linspace(expected - 5 * spread, expected + 5 * spread, 200)
+        curve = np.exp(-((u - expected) ** 2) / (2 * spread**2))
+        axes.fill_between(u, curve, color=ORANGE, alpha=0.25, lw=0)
+        axes.axvline(expected, color=ORANGE, lw=1.2, label=f"(d/2) kT = {expected:.0f} kJ mol$^{{-1}}$")
+        axes.plot(
+            above,
+            0.08 + 0.84 * (np.arange(len(above)) + 0.5) / len(above),
+            "o",
+            ms=4,
+            mew=0,
+            color=BLUE,
+            label="samples",
+        )
+        axes.plot([0], [0.5], "D", ms=7, color=RED, label="MAP")
+        edge = max(expected + 5 * spread, float(above.max(initial=0)))
+        axes.set(
+            xlabel="energy above the MAP / kJ mol$^{-1}$",
+            xlim=(min(-0.04 * edge, float(above.min(initial=0))), 1.05 * edge),
+        )
+        axes.set_yticks([])
+        axes.spines["left"].set_visible(False)
+        axes.legend(loc="upper left", ncols=3, bbox_to_anchor=(0, 1.14), borderaxespad=0)
+
+    return _svg(draw, "The mode and the typical set", size=(8.2, 2.4))
+
+
+def traces(values: np.ndarray, name: str) -> str:
+    """One number for each sample, in the order drawn."""
+
+    def draw(figure, axes):
+        axes.plot(np.arange(1, len(values) + 1), values, "o-", ms=3, color=BLUE)
+        axes.set(xlabel="sample", ylabel=name)
+        axes.ticklabel_format(useOffset=False)
+
+    return _svg(draw, "Samples")
