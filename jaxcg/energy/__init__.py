@@ -1,0 +1,26 @@
+"""U(x): all-atom potential energies.
+
+Every term of a molecular-mechanics force field is a final module whose array fields are the force-field parameters,
+so `jax.grad` reaches them; a sum of terms is an energy. Terms return energy and gradient together, by gathers and row
+sums only (see `jaxcg.energy._analytic`). `from_openmm` turns an OpenMM System into an energy that no longer needs
+OpenMM.
+"""
+
+from .base import AbstractEnergy, SumEnergy, energy_and_forces
+from .bonded import HarmonicAngle, HarmonicBond
+from .cmap import CMAPTorsion
+from .nonbonded import Nonbonded
+from .openmm_system import from_openmm
+from .torsion import PeriodicTorsion
+
+__all__ = [
+    "AbstractEnergy",
+    "CMAPTorsion",
+    "HarmonicAngle",
+    "HarmonicBond",
+    "Nonbonded",
+    "PeriodicTorsion",
+    "SumEnergy",
+    "energy_and_forces",
+    "from_openmm",
+]

@@ -1,0 +1,274 @@
+"""Lennard-Jones and Coulomb interactions with exceptions."""
+
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..neighbors import NeighborTable, count_neighbors, make_table, minimum_image, suggest_capacity
+from ..typing import Array, AtomVectors, Bool, Float, Int, Scalar
+from ..units import COULOMB_CONSTANT
+from ._analytic import AbstractAnalyticEnergy
+from ._dispersion import dispersion_correction
+from ._geometry import as_indices, corners, dot, subtract
+from ._incidence import Incidence
+from ._pairs import AllPairs, row_sums
+
+#: Squared distance (nm²) below which a pair energy is continued linearly in r², so that it and its force stay finite.
+NEAREST = 4e-6
+
+#: Below this many atoms all pairs are compared even with a cutoff: a table would not be faster.
+_DENSE_ATOMS = 1500
+
+
+class Nonbonded(AbstractAnalyticEnergy):
+    """Lennard-Jones and Coulomb energy of all pairs but the exceptions, which have parameters of their own.
+
+    U = Σ 4 √(ε_i ε_j) [(σ/r)¹² − (σ/r)⁶] + K q_i q_j / r with σ = (σ_i + σ_j)/2. With a cutoff the Coulomb part is a
+    reaction field, K q_i q_j (1/r + k r² − c), and the Lennard-Jones part is truncated, or switched off smoothly
+    between ``switch`` and ``cutoff``. Exceptions have neither cutoff nor reaction field. Conventions as in OpenMM.
+
+    Without a cutoff, or for few atoms, all pairs are visited. Otherwise a neighbour table of radius
+    ``cutoff + skin`` is used; the energy is exact while no atom has moved by more than ``skin / 2`` since the table was
+    made (see `stale`), and is NaN when the table has overflowed. `rebuild` makes it anew.
+
+    Arguments:
+        charges: (atoms,) e.
+        sigmas: (atoms,) nm.
+        epsilons: (atoms,) kJ/mol.
+        exception_atoms: (exceptions, 2) atom indices; their pairs interact only through the exception.
+        exception_charge_products: (exceptions,) e².
+        exception_sigmas: (exceptions,) nm.
+        exception_epsilons: (exceptions,) kJ/mol.
+        cutoff: nm, or None.
+        switch: nm, where the switching function begins, or None for plain truncation.
+        dielectric: of the reaction field.
+        box: (3, 3) reduced box vectors in rows, nm, or None.
+        periodic_exceptions: whether exceptions take the nearest periodic image.
+        dispersion: whether to add the long-range dispersion correction (periodic boxes only).
+        skin: nm.
+        positions: (atoms, 3) nm, from which the first neighbour table is made. Without them (and when a table is
+            needed) the energy is NaN until `rebuild`.
+        capacity: rows of the neighbour table; chosen from ``positions`` when None.
+
+    Raises:
+        ValueError: shapes or ranges do not fit, with what to do.
+    """
+
+    charges: Float[Array, " atoms"]
+    sigmas: Float[Array, " atoms"]
+    epsilons: Float[Array, " atoms"]
+    exception_atoms: Int[Array, "exceptions 2"]
+    exception_charge_products: Float[Array, " exceptions"]
+    exception_sigmas: Float[Array, " exceptions"]
+    exception_epsilons: Float[Array, " exceptions"]
+    box: Float[Array, "3 3"] | None
+    dielectric: Float[Array, ""]
+    coulomb_constant: Float[Array, ""]
+    pairs: AllPairs | NeighborTable
+    excluded: Int[Array, "width atoms"] | None
+    incidence: Incidence
+    cutoff: float | None = eqx.field(static=True)
+    switch: float | None = eqx.field(static=True)
+    skin: float = eqx.field(static=True)
+    periodic_exceptions: bool = eqx.field(static=True)
+    dispersion: bool = eqx.field(static=True)
+
+    def __init__(
+        self,
+        charges,
+        sigmas,
+        epsilons,
+        exception_atoms=(),
+        exception_charge_products=(),
+        exception_sigmas=(),
+        exception_epsilons=(),
+        *,
+        cutoff: float | None = None,
+        switch: float | None = None,
+        dielectric: float = 78.3,
+        box=None,
+        periodic_exceptions: bool = False,
+        dispersion: bool = False,
+        skin: float = 0.1,
+        positions=None,
+        capacity: int | None = None,
+    ):
+        n_atoms = len(charges)
+        exceptions = as_indices(exception_atoms, 2, n_atoms, "Nonbonded")
+        if not len(sigmas) == len(epsilons) == n_atoms:
+            raise ValueError("Nonbonded: charges, sigmas and epsilons must have one value per atom.")
+        if box is not None and cutoff is None:
+            raise ValueError("Nonbonded: a periodic box needs a cutoff.")
+        if cutoff is not None and switch is not None and not 0 <= switch < cutoff:
+            raise ValueError("Nonbonded: the switching distance must lie between 0 and the cutoff.")
+        if box is not None and cutoff is not None and 2 * cutoff > np.diag(np.asarray(box)).min() * (1 + 1e-6):
+            raise ValueError(f"Nonbonded: the cutoff of {cutoff} nm is more than half the box; make it smaller.")
+        if dispersion and box is None:
+            raise ValueError("Nonbonded: the dispersion correction needs a periodic box.")
+        self.charges, self.sigmas, self.epsilons = map(jnp.asarray, (charges, sigmas, epsilons))
+        self.exception_atoms = jnp.asarray(exceptions)
+        self.exception_charge_products = jnp.asarray(exception_charge_products, dtype=self.charges.dtype)
+        self.exception_sigmas = jnp.asarray(exception_sigmas, dtype=self.charges.dtype)
+        self.exception_epsilons = jnp.asarray(exception_epsilons, dtype=self.charges.dtype)
+        self.box = None if box is None else jnp.asarray(box)
+        self.dielectric = jnp.asarray(dielectric, dtype=self.charges.dtype)
+        self.coulomb_constant = jnp.asarray(COULOMB_CONSTANT, dtype=self.charges.dtype)
+        self.incidence = Incidence(exceptions, n_atoms)
+        self.cutoff, self.switch, self.skin = cutoff, switch, skin
+        self.periodic_exceptions, self.dispersion = periodic_exceptions, dispersion
+        if cutoff is None or n_atoms <= _DENSE_ATOMS:
+            self.pairs, self.excluded = AllPairs(n_atoms, exceptions), None
+        else:
+            self.excluded = jnp.asarray(_partners(exceptions, n_atoms))
+            self.pairs = _first_table(
+                n_atoms, cutoff + skin, positions, capacity, self.excluded, box, self.charges.dtype
+            )
+
+    def rebuild(self, x: AtomVectors) -> "Nonbonded":
+        """The same energy with its neighbour table, if it has one, made anew around ``x``."""
+        if not isinstance(self.pairs, NeighborTable) or self.cutoff is None:
+            return self
+        capacity = self.pairs.index.shape[0]
+        table = make_table(x, self.cutoff + self.skin, capacity, self.excluded, self.box)
+        table = eqx.tree_at(lambda t: t.reference, table, table.reference.astype(self.pairs.reference.dtype))
+        return eqx.tree_at(lambda e: e.pairs, self, table)
+
+    def stale(self, x: AtomVectors) -> Bool[Array, ""]:
+        """Whether an atom has moved by more than half the skin, so that `rebuild` is due."""
+        if not isinstance(self.pairs, NeighborTable):
+            return jnp.asarray(False)
+        return self.pairs.moved(x, 0.5 * self.skin)
+
+    def energy_and_gradient(self, x: AtomVectors) -> tuple[Scalar, Array]:
+        energy, gradient = self._pair_sum(x)
+        exception_energy, exception_gradient = self._exception_sum(x)
+        energy = energy + exception_energy
+        if self.dispersion and self.box is not None and self.cutoff is not None:
+            sigmas, epsilons, box = (a.astype(x.dtype) for a in (self.sigmas, self.epsilons, self.box))
+            energy = energy + dispersion_correction(sigmas, epsilons, box, self.cutoff, self.switch)
+        if isinstance(self.pairs, NeighborTable):
+            # An incomplete table must not look like an answer.
+            energy = jnp.where(self.pairs.overflow > 0, jnp.nan, energy)
+        return energy, gradient + exception_gradient
+
+    def _pair_sum(self, x: AtomVectors) -> tuple[Scalar, Array]:
+        charges = self.charges.astype(x.dtype) * jnp.sqrt(self.coulomb_constant).astype(x.dtype)
+        half_sigma = 0.5 * self.sigmas.astype(x.dtype)
+        root = 2.0 * safe_sqrt(self.epsilons.astype(x.dtype))
+        field = self._reaction_field(x.dtype)
+        box = None if self.box is None else self.box.astype(x.dtype)
+
+        def kernel(source, target, present):
+            d = (target[0] - source[0], target[1] - source[1], target[2] - source[2])
+            if box is not None:
+                d = minimum_image(d, box)
+            r2 = dot(d, d)
+            if self.cutoff is not None:
+                present = present & (r2 < self.cutoff**2)
+            sigma, depth = target[4] + source[4], target[5] * source[5]
+            energy, slope = pair_energy(
+                jnp.where(present, r2, jnp.inf), target[3] * source[3], sigma, depth, field, self.switch, self.cutoff
+            )
+            if field is not None:
+                energy, slope = jnp.where(present, energy, 0.0), jnp.where(present, slope, 0.0)
+            return energy, slope * d[0], slope * d[1], slope * d[2]
+
+        features = (x[:, 0], x[:, 1], x[:, 2], charges, half_sigma, root)
+        energy, gx, gy, gz = row_sums(kernel, features, self.pairs)
+        return 0.5 * jnp.sum(energy), jnp.stack([gx, gy, gz], axis=-1)
+
+    def _exception_sum(self, x: AtomVectors) -> tuple[Scalar, Array]:
+        start, end = corners(x, self.exception_atoms)
+        d = subtract(start, end)
+        if self.box is not None and self.periodic_exceptions:
+            d = minimum_image(d, self.box.astype(x.dtype))
+        products = self.exception_charge_products.astype(x.dtype) * self.coulomb_constant.astype(x.dtype)
+        depth = 4.0 * self.exception_epsilons.astype(x.dtype)
+        energy, slope = pair_energy(dot(d, d), products, self.exception_sigmas.astype(x.dtype), depth)
+        g = (slope * d[0], slope * d[1], slope * d[2])
+        return jnp.sum(energy), self.incidence.total((g, (-g[0], -g[1], -g[2])))
+
+    def _reaction_field(self, dtype) -> tuple[Array, Array] | None:
+        if self.cutoff is None:
+            return None
+        e = self.dielectric.astype(dtype)
+        return (e - 1) / (2 * e + 1) / self.cutoff**3, 3 * e / (2 * e + 1) / self.cutoff
+
+
+def pair_energy(
+    r2: Array,
+    charge_product: Array,
+    sigma: Array,
+    depth: Array,
+    field: tuple[Array, Array] | None = None,
+    switch: float | None = None,
+    cutoff: float | None = None,
+) -> tuple[Array, Array]:
+    """Energy of pairs and its derivative with respect to r²/2, i.e. U′(r)/r.
+
+    Arguments:
+        r2: squared distances; infinity gives zero.
+        charge_product: K q_i q_j.
+        sigma: nm.
+        depth: 4 ε.
+        field: reaction-field constants (k, c).
+        switch, cutoff: the Lennard-Jones part is multiplied by 1 − 10 t³ + 15 t⁴ − 6 t⁵, t = (r − switch)/(cutoff − switch).
+    """
+    bounded = jnp.maximum(r2, NEAREST)
+    inverse = jax.lax.rsqrt(bounded)
+    inverse2 = inverse * inverse
+    coulomb = charge_product * inverse
+    s2 = sigma * sigma * inverse2
+    s6 = s2 * s2 * s2
+    attraction = depth * s6
+    repulsion = attraction * s6
+    lennard_jones = repulsion - attraction
+    slope = 6.0 * attraction - 12.0 * repulsion
+    if switch is not None and cutoff is not None:
+        r = jnp.where(jnp.isinf(bounded), 0.0, bounded) * inverse
+        t = jnp.clip((r - switch) / (cutoff - switch), 0.0, 1.0)
+        factor = 1.0 - t**3 * (10.0 - t * (15.0 - 6.0 * t))
+        slope = slope * factor - 30.0 * (t * (1.0 - t)) ** 2 * r / (cutoff - switch) * lennard_jones
+        lennard_jones = lennard_jones * factor
+    slope = (slope - coulomb) * inverse2
+    energy = coulomb + lennard_jones
+    if field is not None:
+        k, c = field
+        energy = energy + charge_product * (k * jnp.where(jnp.isinf(bounded), 0.0, bounded) - c)
+        slope = slope + 2.0 * k * charge_product
+    return energy + 0.5 * slope * jnp.minimum(r2 - NEAREST, 0.0), slope
+
+
+def safe_sqrt(a: Array) -> Array:
+    """Square root whose derivative at zero is zero instead of infinite."""
+    positive = a > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, a, 1.0)), 0.0)
+
+
+def _partners(pairs: np.ndarray, n_atoms: int) -> np.ndarray:
+    """(width, atoms) partners of each atom, padded with the number of atoms."""
+    target = np.concatenate([pairs[:, 0], pairs[:, 1]])
+    source = np.concatenate([pairs[:, 1], pairs[:, 0]])
+    order = np.argsort(target, kind="stable")
+    counts = np.bincount(target, minlength=n_atoms)
+    rank = np.arange(len(target)) - np.repeat(np.cumsum(counts) - counts, counts)
+    table = np.full((int(counts.max(initial=0)), n_atoms), n_atoms, dtype=np.int32)
+    table[rank, target[order]] = source[order]
+    return table
+
+
+def _first_table(n_atoms, radius, positions, capacity, excluded, box, dtype) -> NeighborTable:
+    """The first neighbour table; without positions an empty one that counts as overflowed."""
+    if positions is not None:
+        if capacity is None:
+            capacity = suggest_capacity(count_neighbors(positions, radius, box))
+        box = None if box is None else jnp.asarray(box, dtype)
+        return make_table(jnp.asarray(positions, dtype), radius, capacity, excluded, box)
+    if capacity is None:
+        # Condensed matter holds about 100 atoms per nm³.
+        capacity = suggest_capacity(math.ceil(min(n_atoms - 1.0, 4.0 / 3.0 * math.pi * radius**3 * 115.0)))
+    index = jnp.full((min(capacity, n_atoms), n_atoms), n_atoms, dtype=jnp.int32)
+    return NeighborTable(index, jnp.zeros((n_atoms, 3), dtype), jnp.ones((), jnp.int32))
