@@ -1,0 +1,320 @@
+"""From beads to a molecule: topology, force field, stereochemistry and map."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import InputError
+from ..mapping.formats import load_scheme
+from ..mapping.formats.names import standard_residue
+from ..mapping.formats.rules import AtomTable, MappingScheme, check_beads
+from ..mapping.linear import LinearMap
+from ..system import System
+from .beads import Beads, make_whole, read_beads
+from .checks import check_geometry, find_disulfides
+from .forcefield import ForceFieldLibrary
+from .protonation import read_protonation
+from .stereochemistry import double_bonds, stereo_centers
+from .topology import build_topology, residue_variants
+
+if TYPE_CHECKING:
+    from ..energy.base import SumEnergy
+
+
+@dataclass(frozen=True)
+class Molecule:
+    """Everything about the molecule whose atoms are to be rebuilt.
+
+    Arguments:
+        system: what the molecule is.
+        mapping: the forward map, atoms → beads, in the order of ``beads``.
+        alternative_mapping: the map with the other choice of hydrogens, or None where hydrogens make no difference.
+        hydrogens: whether hydrogens count in ``mapping``.
+        topology: `openmm.app.Topology`.
+        openmm_system: `openmm.System` of the force field.
+        beads: the coarse-grained structure it was built from, made whole.
+        notes: what was decided, for the user: disulfides, protonation, map.
+        peptide_bonds: (peptides, 4) atoms CA, C, N, CA of each peptide bond.
+        peptide_residues: (peptides, 2) residues before and after each peptide bond.
+        phi_psi: (residues, 2, 4) atoms of φ (C, N, CA, C) and ψ (N, CA, C, N); −1 where there is none.
+        prolines: residues whose preceding peptide bond may be cis (proline after another residue).
+        disulfides: (disulfides, 2) residues.
+        variants: (residues,) force-field variant, e.g. ``"HIE"``.
+        reference_positions: (atoms, 3) nm of the reference structure, or None.
+    """
+
+    system: System
+    mapping: LinearMap
+    alternative_mapping: LinearMap | None
+    hydrogens: bool
+    topology: Any
+    openmm_system: Any
+    beads: Beads
+    notes: tuple[str, ...]
+    peptide_bonds: np.ndarray
+    peptide_residues: np.ndarray
+    phi_psi: np.ndarray
+    prolines: tuple[int, ...]
+    disulfides: np.ndarray
+    variants: tuple[str, ...]
+    reference_positions: np.ndarray | None = None
+    settings: dict = field(default_factory=dict)
+
+    @property
+    def bead_labels(self) -> tuple[str, ...]:
+        """(beads,) how messages name each bead, e.g. ``"BB of LYS 33 (chain A)"``."""
+        return self.beads.labels
+
+    @property
+    def y(self) -> np.ndarray:
+        """(beads, 3) bead positions of the structure file, nm."""
+        return self.beads.positions
+
+    @cached_property
+    def energy(self) -> SumEnergy:
+        """The force field as a differentiable energy."""
+        from ..energy import from_openmm
+
+        return from_openmm(self.openmm_system)
+
+
+def build_molecule(
+    beads: Beads | str | os.PathLike,
+    *,
+    mapping: str | os.PathLike = "martini3",
+    forcefield: str | Sequence[str] = ("amber14",),
+    solvent: str = "none",
+    reference: str | os.PathLike | None = None,
+    protonation: str | os.PathLike | None = None,
+    hydrogens: bool | str = "auto",
+    disulfides: str | Sequence[tuple[str, str]] = "auto",
+    nonbonded_cutoff: float | None = None,
+) -> Molecule:
+    """Builds the all-atom molecule that a coarse-grained structure stands for; no atomic coordinates are needed.
+
+    Arguments:
+        beads: the structure, or its path.
+        mapping: ``"martini3"``, ``"martini2"``, ``"calpha"``, ``"com"`` or the path of a mapping file.
+        forcefield: short names or XML files.
+        solvent: ``"none"``, ``"obc2"`` or ``"gbn2"``.
+        reference: all-atom structure of the same molecule, whose topology, names, protonation and stereo are used.
+        protonation: file with lines ``chain:residue NAME``, e.g. ``A:68 HIP``.
+        hydrogens: whether hydrogens count in the beads. ``"auto"`` chooses heavy atoms only and offers the other map
+            as ``alternative_mapping``, so a caller can compare both with the beads.
+        disulfides: ``"auto"`` (from side-chain beads), ``"none"``, or pairs of residues such as ``("A:6", "A:127")``.
+        nonbonded_cutoff: nm; None computes every pair.
+
+    Raises:
+        InputError: anything the input lacks or has too much of; see `check_geometry`, `read_beads` and the map.
+    """
+    if not isinstance(beads, Beads):
+        beads = read_beads(beads)
+    if hydrogens not in ("auto", True, False):
+        raise InputError(f"hydrogens={hydrogens!r} is not known; choose 'auto', True or False.")
+    beads = beads.with_positions(make_whole(beads.positions, beads, beads.box), beads.box)
+    scheme = load_scheme(mapping)
+    library = ForceFieldLibrary(forcefield, solvent)
+    check_names(beads, scheme)
+    check_geometry(beads)
+    notes = list(beads.notes)
+
+    pairs = _disulfides(beads, disulfides, notes)
+    asked = read_protonation(protonation, beads) if protonation is not None else {}
+    variants = residue_variants(beads.residues, pairs, asked)
+    built = build_topology(beads.residues, variants, pairs, library, beads.path)
+    notes += _protonation_notes(beads, variants, asked)
+    return assemble(
+        beads,
+        built.topology,
+        library,
+        scheme,
+        variants=tuple(variants),
+        disulfides=pairs,
+        templates=built.templates,
+        hydrogens=hydrogens,
+        nonbonded_cutoff=nonbonded_cutoff,
+        notes=notes,
+    )
+
+
+def assemble(
+    beads: Beads,
+    topology,
+    library: ForceFieldLibrary,
+    scheme: MappingScheme,
+    *,
+    variants: tuple[str, ...],
+    disulfides: Sequence[tuple[int, int]],
+    templates: dict,
+    hydrogens: bool | str,
+    nonbonded_cutoff: float | None,
+    notes: list[str],
+) -> Molecule:
+    """Puts the `Molecule` together once its OpenMM topology is known."""
+    openmm_system = library.create_system(topology, nonbonded_cutoff=nonbonded_cutoff, residue_templates=templates)
+    system = describe(topology)
+    residue_atoms = system.residue_atoms()
+    atoms = AtomTable(
+        names=system.atom_names,
+        elements=system.elements,
+        residue=system.atom_residue,
+        residue_names=system.residue_names,
+        residue_labels=tuple(f"{beads.path}: {residue.label}" for residue in beads.residues),
+    )
+    with_hydrogens = scheme.hydrogens if hydrogens == "auto" else bool(hydrogens)
+    maps = {
+        choice: scheme.linear_map(atoms, beads.names, beads.bead_residue, system.masses, hydrogens=choice)
+        for choice in ((True, False) if scheme.hydrogen_ambiguity else (with_hydrogens,))
+    }
+    peptides, pairs = _peptides(residue_atoms, system.bonds)
+    notes.append(
+        f"mapping {scheme.name}: beads are centres of {'all atoms' if with_hydrogens else 'heavy atoms'}"
+        if scheme.hydrogen_ambiguity
+        else f"mapping {scheme.name}"
+    )
+    return Molecule(
+        system=system,
+        mapping=maps[with_hydrogens],
+        alternative_mapping=maps.get(not with_hydrogens),
+        hydrogens=with_hydrogens,
+        topology=topology,
+        openmm_system=openmm_system,
+        beads=beads,
+        notes=tuple(notes),
+        peptide_bonds=peptides,
+        peptide_residues=pairs,
+        phi_psi=_phi_psi(residue_atoms, pairs),
+        prolines=tuple(int(r) for _, r in pairs if system.residue_names[r] == "PRO"),
+        disulfides=np.array(disulfides, dtype=int).reshape(-1, 2),
+        variants=variants,
+        settings={
+            "mapping": scheme.name,
+            "forcefield": "+".join(library.names),
+            "solvent": library.solvent,
+            "nonbonded_cutoff": nonbonded_cutoff,
+        },
+    )
+
+
+def describe(topology) -> System:
+    """`System` of an OpenMM topology, with stereochemistry from the component dictionary."""
+    from openmm.unit import dalton
+
+    atoms = list(topology.atoms())
+    residues = list(topology.residues())
+    residue_atoms = [{atom.name: atom.index for atom in residue.atoms()} for residue in residues]
+    names = [residue.name for residue in residues]
+    elements = [atom.element.symbol for atom in atoms]
+    bonds = np.array([(a.index, b.index) for a, b in topology.bonds()], dtype=int).reshape(-1, 2)
+    centers, signs, _ = stereo_centers(names, residue_atoms)
+    quartets, angles = double_bonds(names, residue_atoms, elements, bonds)
+    return System(
+        masses=[atom.element.mass.value_in_unit(dalton) for atom in atoms],
+        elements=elements,
+        atom_names=[atom.name for atom in atoms],
+        atom_residue=[atom.residue.index for atom in atoms],
+        residue_names=names,
+        residue_ids=[residue.id + residue.insertionCode.strip() for residue in residues],
+        chain_ids=[residue.chain.id or "" for residue in residues],
+        bonds=bonds,
+        stereo_centers=centers,
+        stereo_signs=signs,
+        double_bonds=quartets,
+        double_bond_angles=angles,
+    )
+
+
+def check_names(beads: Beads, scheme: MappingScheme) -> None:
+    """Raises `InputError` for a residue the mapping does not know or beads that are not those of its rule."""
+    if scheme.one_bead:
+        for residue in beads.residues:
+            if len(residue.beads) > 1:
+                raise InputError(
+                    f"{beads.path}: {residue.label}: mapping {scheme.name} has one bead for each residue, the input "
+                    f"has {' '.join(beads.names[b] for b in residue.beads)}; choose another mapping."
+                )
+        return
+    for residue in beads.residues:
+        standard, _ = standard_residue(residue.name)
+        rule = scheme.rules.get(standard)
+        if rule is None:
+            raise InputError(
+                f"{beads.path}: {residue.label}: mapping {scheme.name} does not know residue {residue.name}; "
+                "rename it, remove it, or give a mapping file that has it."
+            )
+        check_beads(rule, [beads.names[b] for b in residue.beads], f"{beads.path}: {residue.label}")
+
+
+def _disulfides(beads: Beads, wanted, notes: list[str]) -> list[tuple[int, int]]:
+    if wanted == "none":
+        return []
+    labels = [residue.label for residue in beads.residues]
+    if wanted != "auto":
+        pairs = [(find_residue(a, beads), find_residue(b, beads)) for a, b in wanted]
+        notes += [f"disulfide {labels[a]} – {labels[b]} (as asked)" for a, b in pairs]
+        return pairs
+    found = find_disulfides(beads)
+    notes += [f"disulfide {labels[a]} – {labels[b]} (side-chain beads {d:.3f} nm apart)" for a, b, d in found]
+    return [(a, b) for a, b, _ in found]
+
+
+def find_residue(name: str, beads: Beads) -> int:
+    """Number of the residue called ``"chain:id"`` or ``"id"``.
+
+    Raises:
+        InputError: no residue, or several, go by this name.
+    """
+    chain, _, number = name.strip().rpartition(":")
+    found = [i for i, r in enumerate(beads.residues) if r.id == number and (r.chain == chain or not chain)]
+    if len(found) != 1:
+        reason = "no such residue" if not found else f"{len(found)} residues go by this name; add the chain label"
+        raise InputError(f"{beads.path}: residue '{name}': {reason}.")
+    return found[0]
+
+
+def _protonation_notes(beads: Beads, variants: Sequence[str], asked: dict[int, str]) -> list[str]:
+    notes = []
+    histidines = [
+        f"{variants[i]} {residue.id}{residue.chain and ' ' + residue.chain}"
+        for i, residue in enumerate(beads.residues)
+        if standard_residue(residue.name) == ("HIS", None) and i not in asked
+    ]
+    if histidines:
+        notes.append(f"histidines neutral with H on NE2 (default at pH 7): {', '.join(histidines)}")
+    named = [
+        f"{residue.label} as {variants[i]}"
+        for i, residue in enumerate(beads.residues)
+        if i in asked or (standard_residue(residue.name)[1] not in (None, "CYX") and variants[i] != "CYX")
+    ]
+    if named:
+        notes.append(f"protonation as asked: {', '.join(named)}")
+    return notes
+
+
+def _peptides(residue_atoms, bonds) -> tuple[np.ndarray, np.ndarray]:
+    bonded = {tuple(sorted(pair)) for pair in np.asarray(bonds).tolist()}
+    quartets, pairs = [], []
+    for number, (left, right) in enumerate(pairwise(residue_atoms)):
+        named = {"CA", "C"} <= left.keys() and {"N", "CA"} <= right.keys()
+        if named and tuple(sorted((left["C"], right["N"]))) in bonded:
+            quartets.append((left["CA"], left["C"], right["N"], right["CA"]))
+            pairs.append((number, number + 1))
+    return np.array(quartets, dtype=int).reshape(-1, 4), np.array(pairs, dtype=int).reshape(-1, 2)
+
+
+def _phi_psi(residue_atoms, pairs) -> np.ndarray:
+    table = np.full((len(residue_atoms), 2, 4), -1, dtype=int)
+    for before, after in pairs:
+        left, right = residue_atoms[before], residue_atoms[after]
+        if "C" in right:
+            table[after, 0] = left["C"], right["N"], right["CA"], right["C"]
+        if "N" in left:
+            table[before, 1] = left["N"], left["CA"], left["C"], right["N"]
+    return table

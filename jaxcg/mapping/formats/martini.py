@@ -1,0 +1,90 @@
+"""Martini mappings, from the data files of the vermouth package (martinize2).
+
+The rule of martinize2 (0.15) that is reproduced here: a bead is Σ m s x / Σ m s over the atoms present in the
+input, with whole-number masses m and the shares s of the mapping file. Without hydrogens in the input only heavy
+atoms count, so one all-atom topology has two maps; `jaxcg.io.build_molecule` builds both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from ...errors import InputError
+from .backward import read_backward
+from .names import AMINO_ACIDS, standard_atom, standard_residue
+from .rules import MappingScheme, ResidueRule
+
+#: Short names → name of the force field in vermouth.
+MARTINI_NAMES = {
+    "martini3": "martini3001",
+    "martini3001": "martini3001",
+    "martini2": "martini22",
+    "martini22": "martini22",
+    "elnedyn22": "elnedyn22",
+    "martini3idp": "martini3IDP",
+}
+
+#: Lipids whose files vermouth keeps for Martini 2 only; Martini 3.0 kept their beads.
+_SHARED_LIPIDS = frozenset(["POPC", "POPE", "POPG", "POPS", "DOPC", "DPPC", "DPPG", "DMPC"])
+
+
+@cache
+def martini(name: str = "martini3") -> MappingScheme:
+    """The mapping of a Martini force field: ``"martini3"``, ``"martini2"``, ``"elnedyn22"`` or ``"martini3IDP"``."""
+    target = MARTINI_NAMES.get(name.lower())
+    if target is None:
+        raise InputError(f"mapping '{name}' is not known; choose one of {', '.join(MARTINI_NAMES)} or give a file.")
+    rules: dict[str, ResidueRule] = {}
+    for path in sorted(_data().joinpath("mappings").rglob("*.map")):
+        # Folders and names say which force field a file is for, its [ to ] section decides.
+        if ".gromos." in path.name or ".amber." in path.name:
+            continue
+        for rule, _, to in read_backward(path):
+            wanted = target in to or (target == "martini3001" and "martini22" in to and rule.name in _SHARED_LIPIDS)
+            if wanted and rule.name not in rules:
+                rules[rule.name] = rule
+    chosen = {}
+    for key, rule in rules.items():
+        standard, _ = standard_residue(key)
+        if key == standard or standard not in rules:
+            chosen[standard] = standardise(rule, standard, martini=True)
+    return MappingScheme(name=target, rules=chosen)
+
+
+def standardise(rule: ResidueRule, residue_name: str, *, martini: bool = False) -> ResidueRule:
+    """The rule with standard atom names, and with the atoms of termini and protonation variants added."""
+    shares = {standard_atom(residue_name, atom): dict(beads) for atom, beads in rule.shares.items()}
+    optional = frozenset()
+    if residue_name in AMINO_ACIDS and "N" in shares and "C" in shares:
+        # martinize2's modifications of chain ends: they belong to the beads of N and C.
+        nitrogen = {bead: share for bead, share in shares["N"].items() if share}
+        carbon = {bead: share for bead, share in shares["C"].items() if share}
+        for name in ("H", "H2", "H3"):
+            shares.setdefault(name, nitrogen)
+        if "OXT" not in shares:
+            shares["OXT"] = carbon
+            optional = frozenset({"OXT"})
+    if martini:
+        for atom, bead in _VARIANT_ATOMS.get(residue_name, {}).items():
+            if bead in rule.beads:
+                shares[atom] = {bead: 1.0}
+    return replace(rule, name=residue_name, shares=shares, optional=optional)
+
+
+#: Atoms that martinize2's protonation modifications give the weight one (vermouth modifications.charmm36.mapping).
+_VARIANT_ATOMS = {
+    "LYS": dict.fromkeys(("HE2", "HE3", "HZ1", "HZ2", "HZ3"), "SC2"),
+    "ASP": dict.fromkeys(("HD1", "HD2"), "SC1"),
+    "GLU": dict.fromkeys(("HE1", "HE2"), "SC1"),
+}
+
+
+def _data() -> Path:
+    # The package's __init__ is slow; only its files are needed.
+    spec = find_spec("vermouth")
+    if spec is None or not spec.submodule_search_locations:
+        raise InputError("the package vermouth is not installed; it carries the Martini mappings.")
+    return Path(next(iter(spec.submodule_search_locations))) / "data"
