@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 import numpy as np
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from ...system import System
 from .. import ramachandran
@@ -76,7 +76,7 @@ def check_rings(system: System, tables: Tables, x: np.ndarray) -> tuple[dict, di
     reach = max(np.linalg.norm(x[padded] - centers[:, None], axis=-1).max(), 0.1)
     start, end = x[system.bonds[:, 0]], x[system.bonds[:, 1]]
     longest = np.linalg.norm(end - start, axis=1).max(initial=0.0)
-    near = cKDTree(0.5 * (start + end)).query_ball_point(centers, reach + 0.5 * longest)
+    near = KDTree(0.5 * (start + end)).query_ball_point(centers, reach + 0.5 * longest)
     ring = np.repeat(np.arange(len(near)), [len(bonds) for bonds in near])
     bond = np.concatenate([np.asarray(bonds, dtype=np.int64) for bonds in near])
     apart = ~np.any(padded[ring][:, :, None] == system.bonds[bond][:, None, :], axis=(1, 2))
@@ -131,7 +131,7 @@ def check_bonds(system: System, x: np.ndarray, ideal: np.ndarray) -> tuple[dict,
 def check_contacts(system: System, tables: Tables, x: np.ndarray) -> tuple[dict, dict]:
     """Heavy atoms, more than three bonds apart, that are too close."""
     heavy = tables.heavy
-    pairs = heavy[cKDTree(x[heavy]).query_pairs(_LOOK, output_type="ndarray")].reshape(-1, 2)
+    pairs = heavy[KDTree(x[heavy]).query_pairs(_LOOK, output_type="ndarray")].reshape(-1, 2)
     pairs = np.sort(pairs, axis=1)
     pairs = pairs[~np.isin(pairs[:, 0] * system.n_atoms + pairs[:, 1], tables.near_keys)]
     distance = np.linalg.norm(x[pairs[:, 0]] - x[pairs[:, 1]], axis=1)
