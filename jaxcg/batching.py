@@ -1,0 +1,44 @@
+"""The one place that decides how a batch of independent systems is carried out on the devices at hand."""
+
+import math
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import numpy as np
+from jax import lax
+from jax.sharding import Mesh, PartitionSpec
+
+
+def batch_map(function: Callable) -> Callable:
+    """Maps ``function(shared, *one)`` over the leading axis of all arguments but the first.
+
+    On a GPU the batch is vectorised (`jax.vmap`); on a CPU it is a loop (`lax.map`), where one system at a time stays
+    in cache and is several times faster than a vectorised batch. With several local devices (on a CPU:
+    ``--xla_force_host_platform_device_count``) the batch is shared out over as many of them as divide it; the systems do not communicate.
+
+    Arguments:
+        function: takes a pytree shared by all systems, then one system's arrays; returns arrays.
+
+    Returns:
+        ``mapped(shared, *batch)`` whose results have the leading batch axis.
+    """
+
+    def mapped(shared, *batch):
+        arrays, static = eqx.partition(shared, eqx.is_array)
+
+        def local(arrays, batch):
+            def one(batch):
+                return function(eqx.combine(arrays, static), *batch)
+
+            return lax.map(one, batch) if jax.default_backend() == "cpu" else jax.vmap(one)(batch)
+
+        size = jax.tree.leaves(batch)[0].shape[0]
+        count = math.gcd(size, jax.local_device_count())
+        if count == 1:
+            return local(arrays, batch)
+        mesh = Mesh(np.array(jax.local_devices()[:count]), ("batch",))
+        split, whole = PartitionSpec("batch"), PartitionSpec()
+        return jax.shard_map(local, mesh=mesh, in_specs=(whole, split), out_specs=split, check_vma=False)(arrays, batch)
+
+    return mapped

@@ -1,0 +1,69 @@
+"""Many chains of one kernel as a single kernel."""
+
+from typing import Any, Self
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from ..batching import batch_map
+from ..run import AbstractKernel
+from ..typing import Array, PRNGKeyArray
+
+
+class Chains(AbstractKernel):
+    """Independent chains of ``kernel``, batched by `batch_map`.
+
+    States and infos have a leading axis (chains). Chain i draws from ``fold_in(key, i)``, so what a chain does
+    does not depend on how many others there are. Pair lists are kept per chain: the leaves a rebuild replaces get a
+    chain axis, everything else is shared.
+    """
+
+    kernel: AbstractKernel
+    own: tuple[Array, ...] = ()
+    own_leaves: tuple[int, ...] = eqx.field(static=True, default=())
+
+    def init(self, key: PRNGKeyArray, position: Array) -> Any:
+        """States at ``position`` (chains, atoms, 3)."""
+        return _init(self, key, position)
+
+    def step(self, key: PRNGKeyArray, state: Any) -> tuple[Any, Any]:
+        """One step of every chain."""
+        mapped = batch_map(lambda shared, own, key, state: shared._of_chain(own).step(key, state))
+        return mapped(self, self.own, _chain_keys(key, state), state)
+
+    def rebuild(self, state: Any) -> Self:
+        """Pair lists made anew around every chain's own state."""
+        old = jax.tree.leaves(self.kernel)
+        count = jax.tree.leaves(state)[0].shape[0]
+        first = jax.tree.leaves(self.kernel.rebuild(jax.tree.map(lambda leaf: leaf[0], state)))
+        changed = tuple(i for i, leaf in enumerate(first) if leaf is not old[i])
+        if not changed:
+            return self
+        rebuilt = [first]
+        for chain in range(1, count):
+            one = jax.tree.map(lambda leaf, chain=chain: leaf[chain], state)
+            rebuilt.append(jax.tree.leaves(self.kernel.rebuild(one)))
+        own = tuple(jnp.stack([leaves[i] for leaves in rebuilt]) for i in changed)
+        return type(self)(self.kernel, own, changed)
+
+    def healthy(self, state: Any) -> Array:
+        """(chains,) True where a chain's state is finite."""
+        return jax.vmap(self.kernel.healthy)(state)
+
+    def _of_chain(self, own) -> AbstractKernel:
+        leaves, structure = jax.tree.flatten(self.kernel)
+        for i, leaf in zip(self.own_leaves, own, strict=True):
+            leaves[i] = leaf
+        return jax.tree.unflatten(structure, leaves)
+
+
+@eqx.filter_jit
+def _init(chains, key, position):
+    mapped = batch_map(lambda shared, own, key, position: shared._of_chain(own).init(key, position))
+    return mapped(chains, chains.own, _chain_keys(key, position), position)
+
+
+def _chain_keys(key, batch):
+    count = jax.tree.leaves(batch)[0].shape[0]
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(count))

@@ -1,0 +1,262 @@
+"""Posterior samples from independent starts, with the statistics that say how far to trust them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..errors import ResultError
+from ..posterior import Posterior
+from ..run import run
+from ..typing import Array, AtomScalars, PRNGKeyArray
+from ..units import GAS_CONSTANT
+from .adaptation import AdaptiveChains, burn_in
+from .chains import Chains
+from .diagnostics import bulk_effective_sample_size, rank_normalised_r_hat
+from .hmc import HMC
+
+
+@dataclass(frozen=True)
+class EnsembleResult:
+    """Samples of p(x|y) and how they came about; NumPy throughout.
+
+    Fields:
+        positions: (samples, atoms, 3) nm, float64, on the fibre to float64 round-off if the posterior is exact.
+        energies: (samples,) prior energy U(x), kJ/mol.
+        potentials: (samples,) −kT log p(x|y): U plus the bead restraint of a soft posterior, kJ/mol.
+        chain: (samples,) the chain (index of the starting position) each sample comes from.
+        trajectory: (samples,) the trajectory after adaptation it was taken at, from 1.
+        trace: (chains, trajectories) potential after every trajectory, kJ/mol.
+        start_potentials: (chains,) potential of the starting positions, kJ/mol.
+        acceptance: (chains,) mean acceptance probability after adaptation.
+        step_size: (chains,) ps.
+        divergences: (chains,) divergent trajectories after adaptation.
+        burn_in_temperature: (chains,) kinetic temperature at the end of the burn-in, K.
+        gradients: gradient evaluations per chain, all stages.
+        dimension: dimension d of the space sampled.
+        temperature: K.
+        r_hat, effective_sample_size: of the potential, over chains and trajectories.
+        verdict: one sentence on how far to trust the ensemble.
+    """
+
+    positions: np.ndarray
+    energies: np.ndarray
+    potentials: np.ndarray
+    chain: np.ndarray
+    trajectory: np.ndarray
+    trace: np.ndarray
+    start_potentials: np.ndarray
+    acceptance: np.ndarray
+    step_size: np.ndarray
+    divergences: np.ndarray
+    burn_in_temperature: np.ndarray
+    gradients: int
+    dimension: int
+    temperature: float
+    r_hat: float
+    effective_sample_size: float
+    verdict: str
+
+    def statistics(self) -> dict[str, Any]:
+        """The figures of the run as plain numbers, strings and lists, for reports."""
+        thermal = GAS_CONSTANT * self.temperature
+        return {
+            "samples": len(self.positions),
+            "chains": len(self.acceptance),
+            "trajectories_per_chain": int(self.trace.shape[1]),
+            "acceptance": float(self.acceptance.mean()),
+            "acceptance_per_chain": [float(a) for a in self.acceptance],
+            "step_size_fs": float(1000 * self.step_size.mean()),
+            "divergences": int(self.divergences.sum()),
+            "burn_in_temperature_K": float(self.burn_in_temperature.mean()),
+            "gradients_per_chain": int(self.gradients),
+            "dimension": int(self.dimension),
+            "excess_energy": float(self.trace.mean() - self.start_potentials.mean()),
+            "excess_energy_expected": float(0.5 * self.dimension * thermal),
+            "r_hat_energy": None if np.isnan(self.r_hat) else float(self.r_hat),
+            "effective_samples_energy": None
+            if np.isnan(self.effective_sample_size)
+            else float(self.effective_sample_size),
+            "verdict": self.verdict,
+        }
+
+
+def sample(
+    posterior: Posterior,
+    positions: Array,
+    key: PRNGKeyArray,
+    *,
+    samples: int,
+    masses: AtomScalars,
+    heat: int = 750,
+    hold: int = 750,
+    warmup: int = 30,
+    thin: int = 4,
+    step_size: float = 0.001,
+    steps: int = 40,
+    target: float = 0.8,
+    progress: Callable[[str, int, int], None] | None = None,
+    checkpoint: str | Path | None = None,
+) -> EnsembleResult:
+    """Draws from p(x|y): heats each start, tunes the step size, then samples by HMC.
+
+    Every starting position is a chain of its own; take them from independent relaxations, for on this time scale
+    no chain crosses a rotamer barrier. Samples are taken from all chains in turn.
+
+    Arguments:
+        posterior: the target, exact or soft.
+        positions: (chains, atoms, 3) starting positions, nm: minima of the posterior's potential or near them. Their
+            dtype is the dtype of the run.
+        key: random key; the same key gives the same samples.
+        samples: samples to return.
+        masses: (atoms,) masses of the sampler, amu; see `heavy_hydrogen_masses`.
+        heat, hold: Langevin steps of the burn-in, see `burn_in`; 0 and 0 for starts that are typical already.
+        warmup: trajectories that tune the step size.
+        thin: trajectories between samples of a chain.
+        step_size: first step size of HMC and the step size of the burn-in, ps.
+        steps: mean leapfrog steps of a trajectory.
+        target: acceptance probability aimed at.
+        progress: called as ``progress(stage, done, total)``, stage one of "heating", "tuning", "sampling".
+        checkpoint: folder for checkpoints, one file per stage; an interrupted call resumes from them.
+
+    Returns:
+        The `EnsembleResult`.
+
+    Raises:
+        ValueError: shapes do not fit.
+        ResultError: a chain did not stay finite, or none of its trajectories was accepted.
+    """
+    positions = jnp.asarray(positions)
+    if positions.ndim != 3 or positions.shape[1:] != (posterior.mapping.n_atoms, 3):
+        raise ValueError(
+            f"sample: positions has shape {positions.shape}, expected (chains, {posterior.mapping.n_atoms}, 3)."
+        )
+    if samples < 1:
+        raise ValueError(f"sample: samples is {samples}, ask for at least one.")
+    chains = positions.shape[0]
+    heat_key, start_key, tune_key, sample_key = (jax.random.fold_in(key, i) for i in range(4))
+    files = {stage: None if checkpoint is None else Path(checkpoint) / f"{stage}.npz" for stage in _STAGES}
+
+    def report(stage):
+        return None if progress is None else lambda done, total, infos: progress(stage, done, total)
+
+    hmc = HMC(posterior, masses, step_size=step_size, steps=steps)
+    kernel = AdaptiveChains(Chains(hmc), warmup=warmup, target=target)
+    start = kernel.init(start_key, positions).chains
+    start_potentials = np.asarray(start.terms, dtype=np.float64).sum(axis=1)
+
+    warm, temperature = positions, np.full(chains, np.nan)
+    if heat + hold:
+        warm, temperature = burn_in(
+            posterior,
+            positions,
+            heat_key,
+            masses=masses,
+            heat=heat,
+            hold=hold,
+            step_size=step_size,
+            progress=report("heating"),
+            checkpoint=files["heating"],
+        )
+    rounds = -(-samples // chains)
+    chunk = max(_GRADIENTS_PER_CHUNK // (steps * thin), 1) * thin
+    # Both runs save every ``thin`` trajectories, so one compiled chunk serves both.
+    settings = {"every": thin, "observe": _observe, "chunk": min(chunk, rounds * thin)}
+    tuned = run(
+        kernel,
+        kernel.init(start_key, warm),
+        tune_key,
+        -(-warmup // thin) * thin,
+        progress=report("tuning"),
+        checkpoint=files["tuning"],
+        label="tuning",
+        **settings,
+    )
+    drawn = run(
+        kernel,
+        tuned.state,
+        sample_key,
+        rounds * thin,
+        progress=report("sampling"),
+        checkpoint=files["sampling"],
+        label="sampling",
+        **settings,
+    )
+    infos = drawn.infos
+    if not np.any(infos.accepted):
+        raise ResultError(
+            "sampling: not one trajectory was accepted; the chains have not left their starting positions. "
+            "Use a longer burn-in or a shorter first step size."
+        )
+    # (rounds, chains, ...) → samples round by round, each from another chain than the one before.
+    x, terms = (np.asarray(leaf, dtype=np.float64) for leaf in drawn.observations)
+    taken = np.arange(samples)
+    x = x.reshape(-1, *x.shape[2:])[:samples]
+    terms = terms.reshape(-1, terms.shape[2])[:samples]
+    trace = np.asarray(infos.potential, dtype=np.float64).T
+    r_hat, effective = rank_normalised_r_hat(trace), bulk_effective_sample_size(trace)
+    acceptance = infos.acceptance.mean(axis=0)
+    divergences = infos.divergent.sum(axis=0)
+    return EnsembleResult(
+        positions=_on_fibre(posterior, x, masses),
+        energies=terms[:, :-1].sum(axis=1),
+        potentials=terms.sum(axis=1),
+        chain=taken % chains,
+        trajectory=(taken // chains + 1) * thin,
+        trace=trace,
+        start_potentials=start_potentials,
+        acceptance=acceptance,
+        step_size=infos.step_size[-1],
+        divergences=divergences,
+        burn_in_temperature=np.asarray(temperature),
+        gradients=heat + hold + int(tuned.infos.steps[:, 0].sum() + infos.steps[:, 0].sum()),
+        dimension=hmc.geometry.dimension,
+        temperature=float(posterior.temperature),
+        r_hat=r_hat,
+        effective_sample_size=effective,
+        verdict=verdict(r_hat, effective, chains, acceptance, divergences),
+    )
+
+
+def verdict(r_hat: float, effective: float, chains: int, acceptance: np.ndarray, divergences: np.ndarray) -> str:
+    """One sentence on how far an ensemble may be trusted, from the diagnostics of its potential energy."""
+    stuck = np.flatnonzero(acceptance < 0.1)
+    if stuck.size:
+        return f"Do not trust: chain {stuck[0]} accepts {100 * acceptance[stuck[0]]:.0f} % of its trajectories."
+    if divergences.sum() > 0.02 * max(len(divergences), 1):
+        extra = f"; {int(divergences.sum())} trajectories diverged"
+    else:
+        extra = ""
+    if np.isnan(r_hat):
+        return f"Too short to judge: fewer than four trajectories per chain{extra}."
+    figures = f"R-hat of the energy {r_hat:.2f}, {effective:.0f} effective samples of it from {chains} chains{extra}"
+    if chains < 2:
+        return f"Local fluctuations only: one chain cannot show what it misses ({figures})."
+    if r_hat > 1.1 or effective < 10 * chains:
+        return f"A first impression, not equilibrium: {figures}; sample longer for averages."
+    if r_hat > 1.01:
+        return f"Nearly mixed in energy: {figures}; rotamers may still differ between chains."
+    return f"Mixed in energy: {figures}; rotamers may still differ between chains."
+
+
+_STAGES = ("heating", "tuning", "sampling")
+_GRADIENTS_PER_CHUNK = 1000
+
+
+def _observe(state):
+    return state.chains.position, state.chains.terms
+
+
+def _on_fibre(posterior: Posterior, x: np.ndarray, masses) -> np.ndarray:
+    """Samples (samples, atoms, 3) moved by their last float32 digits to the fibre, in float64."""
+    if not posterior.exact:
+        return x
+    with jax.enable_x64(True):
+        fibre = posterior.mapping.fibre(np.asarray(masses, dtype=np.float64))
+        y = jnp.asarray(np.asarray(posterior.y, dtype=np.float64))
+        retract = jax.jit(lambda one: fibre.retract(fibre.retract(one, y), y))
+        return np.stack([np.asarray(retract(jnp.asarray(one))) for one in x])
