@@ -6,7 +6,7 @@ arrays give the same bytes.
 
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -95,8 +95,8 @@ def ramachandran(panels: Sequence[dict]) -> str:
     """Ramachandran plot, one panel a residue class.
 
     Arguments:
-        panels: dicts with ``name``, ``phi``, ``psi`` (degrees), ``outlier`` (bool), and where known ``density`` (k, k) over
-            (φ, ψ) cells from −180° with ``levels``, the densities that bound the favoured and the allowed region.
+        panels: dicts with ``name``, ``phi``, ``psi`` (degrees), ``outlier`` (bool), and where known ``density`` (k, k)
+            over (φ, ψ) cells from −180° with ``levels``, the densities that bound the favoured and the allowed region.
     """
 
     def draw(figure, axes):
@@ -162,10 +162,11 @@ def beads(distance: np.ndarray, noise: float | None) -> str:
     def draw(figure, axes):
         values = np.asarray(distance, dtype=float)
         if noise is None:
-            floor = np.maximum(values, 1e-17)
-            low = np.floor(np.log10(floor.min())) - 0.5
-            high = np.ceil(np.log10(floor.max())) + 0.5
-            axes.hist(floor, bins=np.logspace(low, high, 40), color=BLUE, alpha=0.85)
+            # A logarithm has no place for zero: exact agreement is shown at the spacing of numbers near 0.05 nm.
+            shown = np.maximum(values, 7e-18)
+            middle = np.log10(np.median(shown))
+            low, high = min(np.log10(shown.min()) - 0.5, middle - 2), max(np.log10(shown.max()) + 0.5, middle + 2)
+            axes.hist(shown, bins=np.logspace(low, high, 45), color=BLUE, alpha=0.85)
             axes.set_xscale("log")
             axes.set(xlabel="|M(x) − y| / nm", ylabel="beads")
             return
@@ -197,7 +198,7 @@ def residues(rows: Sequence[tuple[str, np.ndarray]], breaks: Sequence[int] = ())
         axes.margins(x=0.01)
         axes.legend(loc="upper left", ncols=len(rows), bbox_to_anchor=(0, 1.14), borderaxespad=0)
 
-    return _svg(draw, "Deviation of each residue", size=(8.2, 2.6))
+    return _svg(draw, "Deviation of each residue", size=(10.2, 2.9))
 
 
 def frames(numbers: Sequence[int], rows: Sequence[tuple[str, np.ndarray]]) -> str:
@@ -223,7 +224,7 @@ def fluctuations(rmsf: np.ndarray, breaks: Sequence[int] = ()) -> str:
         axes.set(xlabel="residue (counted from the first)", ylabel="RMSF / nm", ylim=(0, None))
         axes.margins(x=0.01)
 
-    return _svg(draw, "Fluctuation of each residue", size=(8.2, 2.4))
+    return _svg(draw, "Fluctuation of each residue", size=(10.2, 2.7))
 
 
 def typical_set(sample_energies: np.ndarray, map_energy: float, dimensions: int, thermal_energy: float) -> str:
@@ -263,15 +264,30 @@ def typical_set(sample_energies: np.ndarray, map_energy: float, dimensions: int,
         axes.spines["left"].set_visible(False)
         axes.legend(loc="upper left", ncols=3, bbox_to_anchor=(0, 1.14), borderaxespad=0)
 
-    return _svg(draw, "The mode and the typical set", size=(8.2, 2.4))
+    return _svg(draw, "The mode and the typical set", size=(10.2, 2.7))
 
 
-def traces(values: np.ndarray, name: str) -> str:
-    """One number for each sample, in the order drawn."""
+def chains(trace: np.ndarray) -> str:
+    """Potential of each chain after every trajectory: (chains, trajectories), kJ/mol."""
 
     def draw(figure, axes):
-        axes.plot(np.arange(1, len(values) + 1), values, "o-", ms=3, color=BLUE)
-        axes.set(xlabel="sample", ylabel=name)
+        for row in trace:
+            axes.plot(np.arange(1, len(row) + 1), row, color=BLUE, alpha=0.7, lw=0.9)
+        axes.set(xlabel="trajectory", ylabel="potential / kJ mol$^{-1}$")
         axes.ticklabel_format(useOffset=False)
+        axes.margins(x=0.01)
 
-    return _svg(draw, "Samples")
+    return _svg(draw, "Chains", size=(10.2, 2.7))
+
+
+def terms(energies: Mapping[str, float]) -> str:
+    """Energy of each term of the force field, kJ/mol."""
+
+    def draw(figure, axes):
+        names = list(energies)[::-1]
+        values = [energies[name] for name in names]
+        axes.barh(names, values, color=[BLUE if value < 0 else ORANGE for value in values], alpha=0.85)
+        axes.axvline(0, color=_INK, lw=0.8)
+        axes.set(xlabel="energy / kJ mol$^{-1}$")
+
+    return _svg(draw, "Energy by term")

@@ -283,12 +283,13 @@ class Viewer {
   }
 
   drawFlags(frame, at) {
-    const { context } = this;
+    const { context, show } = this;
     context.strokeStyle = "rgb(222,48,48)";
-    context.lineWidth = 2;
-    for (const i of frame.flagged || []) {
+    const flagged = frame.flagged.filter((i) => this.heavy[i] || show.hydrogens);
+    context.lineWidth = flagged.length > 40 ? 1 : 2;
+    for (const i of flagged) {
       context.beginPath();
-      context.arc(at[3 * i], at[3 * i + 1], Math.max(7, 0.11 * this.pixels), 0, 7);
+      context.arc(at[3 * i], at[3 * i + 1], Math.max(6, 0.075 * this.pixels), 0, 7);
       context.stroke();
     }
   }

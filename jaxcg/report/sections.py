@@ -1,0 +1,222 @@
+"""The page's picture sections: which pictures a run calls for, and what is said under them."""
+
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..backmap.ramachandran import CLASSES, ramachandran_levels, ramachandran_tables
+from ..units import thermal_energy
+from . import figures, measures
+
+if TYPE_CHECKING:
+    from ..backmap.pipeline import BackmapResult, FrameResult
+
+
+def picture(name: str, caption: str, svg: str, *, wide: bool = False) -> dict:
+    """A picture as the page's template takes it."""
+    return {"name": name, "caption": caption, "svg": svg, "wide": wide}
+
+
+def structure_section(result: "BackmapResult", frame: "FrameResult") -> dict:
+    """Pictures of one structure: Ramachandran plot, bonds, contacts, beads, residues, energy along the way."""
+    molecule = result.molecule
+    system, x = molecule.system, np.asarray(frame.positions)
+    pictures = []
+    panels = _ramachandran_panels(result)
+    if panels:
+        several = f" All {len(result.frames)} frames." if len(result.frames) > 1 else ""
+        pictures.append(
+            picture(
+                "Ramachandran plot",
+                f"Shaded: allowed and, darker, favoured regions of each residue class; red crosses: outliers.{several}",
+                figures.ramachandran(panels),
+                wide=True,
+            )
+        )
+    pairs, lengths = _ideal_bonds(result)
+    pictures += [
+        picture(
+            "Bond lengths",
+            "Deviation of every bond from the force field's length; dashed: ±10 %.",
+            figures.bonds(measures.bond_deviations(x, pairs, lengths)),
+        ),
+        picture(
+            "Contacts",
+            "Heavy atoms more than three bonds apart; dashed: 0.12 and 0.22 nm.",
+            figures.contacts(measures.contact_distances(system, x)),
+        ),
+    ]
+    distance = bead_distance(result, frame)
+    held = "held exactly" if frame.bead_mode == "exact" else f"held to a Gaussian of σ = {frame.bead_noise:.3f} nm"
+    pictures.append(
+        picture(
+            "Beads reproduced",
+            f"Distance of each mapped bead from the given one; the beads are {held}.",
+            figures.beads(distance, frame.bead_noise if frame.bead_mode != "exact" else None),
+        )
+    )
+    if frame.energy_terms:
+        pictures.append(
+            picture("Energy by term", "Terms of the force field at the structure.", figures.terms(frame.energy_terms))
+        )
+    rows = _residue_rows(result, frame, distance)
+    if rows:
+        pictures.append(
+            picture(
+                "Deviation of each residue",
+                "Residues in file order; dotted lines separate chains.",
+                figures.residues(rows, measures.chain_breaks(system)),
+                wide=True,
+            )
+        )
+    stages = _stages(frame.history)
+    if stages:
+        pictures.append(
+            picture(
+                "Energy along the way",
+                "What each stage minimises, in the order they ran; each stage has a potential of its own.",
+                figures.energies(stages),
+                wide=True,
+            )
+        )
+    where = f"Frame {frame.frame}, the first. " if len(result.frames) > 1 else ""
+    return {"anchor": "pictures", "name": "Pictures", "text": where, "figures": pictures, "table": None}
+
+
+def frames_section(result: "BackmapResult") -> dict:
+    """Figures of each frame of a trajectory, as pictures and as a table."""
+    frames = result.frames
+    numbers = [frame.frame for frame in frames]
+    rows = [("energy / kJ mol$^{-1}$", [frame.energy for frame in frames])]
+    if all(frame.quality and frame.quality.ramachandran_favoured is not None for frame in frames):
+        rows.append(("Ramachandran favoured / %", [frame.quality.ramachandran_favoured for frame in frames]))
+    rows.append(("bead deviation, rms / nm", [_rms(bead_distance(result, frame)) for frame in frames]))
+    table = {
+        "head": [
+            "frame",
+            "beads",
+            "energy",
+            "favoured %",
+            "outliers %",
+            "errors",
+            "bead rms / nm",
+            "repairs",
+            "status",
+        ],
+        "rows": [
+            [
+                frame.frame,
+                frame.bead_mode if frame.bead_noise is None else f"{frame.bead_mode}, σ {frame.bead_noise:.3f}",
+                f"{frame.energy:.0f}",
+                _number(frame.quality and frame.quality.ramachandran_favoured, ".1f"),
+                _number(frame.quality and frame.quality.ramachandran_outlier, ".1f"),
+                sum(frame.quality.errors.values()) if frame.quality else "–",
+                f"{_rms(bead_distance(result, frame)):.2g}",
+                frame.repairs,
+                frame.status,
+            ]
+            for frame in frames
+        ],
+    }
+    pictures = [picture("Frames", "Each frame was built on its own.", figures.frames(numbers, rows), wide=True)]
+    return {"anchor": "frames", "name": "Frames", "text": "", "figures": pictures, "table": table}
+
+
+def ensemble_section(result: "BackmapResult") -> dict:
+    """Pictures of the posterior samples."""
+    ensemble, system = result.samples, result.molecule.system
+    kt = thermal_energy(float(ensemble.temperature))
+    pictures = [
+        picture(
+            "The mode and the typical set",
+            "Energies of the samples above the MAP. A harmonic well of d dimensions has (d/2) kT on average "
+            "(orange, with its spread): samples live there, the MAP does not.",
+            figures.typical_set(ensemble.potentials, float(np.mean(ensemble.start_potentials)), ensemble.dimension, kt),
+            wide=True,
+        ),
+        picture(
+            "Fluctuation of each residue",
+            "Root-mean-square fluctuation of heavy atoms over the samples, not superposed: the beads hold the frame.",
+            figures.fluctuations(
+                measures.fluctuations(system, np.asarray(ensemble.positions)), measures.chain_breaks(system)
+            ),
+            wide=True,
+        ),
+        picture(
+            "Chains",
+            "Potential after every trajectory, one line a chain; levels that stay apart mean basins no chain leaves.",
+            figures.chains(np.asarray(ensemble.trace)),
+            wide=True,
+        ),
+    ]
+    statistics = ensemble.statistics()
+    text = (
+        f"{statistics['samples']} samples from {statistics['chains']} independent chains, acceptance "
+        f"{statistics['acceptance']:.2f}. {statistics['verdict']}"
+    )
+    return {"anchor": "ensemble", "name": "Ensemble", "text": text, "figures": pictures, "table": None}
+
+
+def bead_distance(result: "BackmapResult", frame: "FrameResult") -> np.ndarray:
+    """(beads,) |M(x) − y| of a frame in nm, in double precision."""
+    mapped = result.molecule.mapping.matrix() @ np.asarray(frame.positions, dtype=float)
+    return np.linalg.norm(mapped - np.asarray(frame.y, dtype=float), axis=1)
+
+
+def _ramachandran_panels(result: "BackmapResult") -> list[dict]:
+    rows = [row for frame in result.frames if frame.quality for row in frame.quality.phi_psi]
+    panels = []
+    for name in CLASSES:
+        chosen = [row for row in rows if row[3] == name]
+        if not chosen:
+            continue
+        panels.append(
+            {
+                "name": name,
+                "phi": np.array([row[1] for row in chosen]),
+                "psi": np.array([row[2] for row in chosen]),
+                "outlier": np.array([row[4] == 0 for row in chosen]),
+                "density": ramachandran_tables()[name],
+                "levels": ramachandran_levels()[name],
+            }
+        )
+    return panels
+
+
+def _ideal_bonds(result: "BackmapResult") -> tuple[np.ndarray, np.ndarray]:
+    from ..backmap.geometry import ideal_geometry
+
+    return ideal_geometry(result.molecule.system, result.molecule.energy).bond_lengths()
+
+
+def _residue_rows(result: "BackmapResult", frame: "FrameResult", distance: np.ndarray) -> list:
+    molecule = result.molecule
+    rows = []
+    if frame.bead_mode != "exact":
+        deviation = measures.residue_bead_deviation(molecule.system, molecule.mapping, distance)
+        rows.append(("largest bead deviation / nm", deviation))
+    if molecule.reference_positions is not None:
+        heavy = np.flatnonzero(molecule.system.heavy)
+        squared = ((np.asarray(frame.positions) - molecule.reference_positions)[heavy] ** 2).sum(axis=1)
+        rows.append(("heavy-atom RMSD to the reference / nm", measures.residue_rms(molecule.system, squared, heavy)))
+    return rows
+
+
+def _stages(history) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    stages = []
+    for stage, rows in groupby(history, key=lambda row: row["stage"]):
+        points = list(rows)
+        if len(points) > 1:
+            stages.append(
+                (stage, np.array([p["step"] for p in points]), np.array([p["energy"] for p in points], dtype=float))
+            )
+    return stages
+
+
+def _rms(distance: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(distance**2)))
+
+
+def _number(value: float | None, style: str) -> str:
+    return "–" if value is None else format(value, style)
