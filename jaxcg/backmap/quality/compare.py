@@ -19,7 +19,7 @@ def check_beads(mapping: LinearMap, x: np.ndarray, y: np.ndarray) -> dict:
 
 def check_reference(system: System, tables: Tables, x: np.ndarray, reference: np.ndarray) -> dict:
     """Agreement with a reference structure; atoms with NaN there are left out."""
-    present: np.ndarray = np.isfinite(reference).all(axis=1)
+    present = np.asarray(np.isfinite(reference).all(axis=1))
     heavy, backbone = tables.heavy[present[tables.heavy]], tables.backbone[present[tables.backbone]]
     figures = {
         "rmsd_heavy": rmsd(x[heavy], reference[heavy]),
