@@ -8,6 +8,7 @@ OpenMM.
 
 from .base import AbstractEnergy, SumEnergy, energy_and_forces
 from .bonded import HarmonicAngle, HarmonicBond
+from .born import GeneralizedBorn, Neck
 from .cmap import CMAPTorsion
 from .nonbonded import Nonbonded
 from .openmm_system import from_openmm
@@ -16,8 +17,10 @@ from .torsion import PeriodicTorsion
 __all__ = [
     "AbstractEnergy",
     "CMAPTorsion",
+    "GeneralizedBorn",
     "HarmonicAngle",
     "HarmonicBond",
+    "Neck",
     "Nonbonded",
     "PeriodicTorsion",
     "SumEnergy",

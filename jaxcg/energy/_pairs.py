@@ -85,12 +85,12 @@ def _tiled(values: Array, n_tiles: int) -> Array:
 def _over_all(kernel: Kernel, features: Sequence[Array], pairs: AllPairs) -> list[Array]:
     n_tiles = pairs.words.shape[0]
     sources = [f[:, None] for f in features]
-    bits = jnp.arange(TILE, dtype=jnp.uint32)
+    bits = jnp.uint32(1) << jnp.arange(TILE, dtype=jnp.uint32)
 
     # Rematerialised: without it, differentiating by a parameter would keep every pair's intermediates.
     @jax.checkpoint
     def tile(words, targets):
-        present = ((words[:, None] >> bits) & 1).astype(bool)
+        present = (words[:, None] & bits) != 0
         values = kernel(sources, [t[None, :] for t in targets], present)
         return tuple(v.sum(axis=0) for v in values)
 

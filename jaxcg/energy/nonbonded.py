@@ -16,7 +16,7 @@ from ._geometry import as_indices, corners, dot, subtract
 from ._incidence import Incidence
 from ._pairs import AllPairs, row_sums
 
-#: Squared distance (nm²) below which a pair energy is continued linearly in r², so that it and its force stay finite.
+#: Squared distance (nm²) below which a pair's energy and U′(r)/r stop growing, so that both stay finite in float32.
 NEAREST = 4e-6
 
 #: Below this many atoms all pairs are compared even with a cutoff: a table would not be faster.
@@ -239,7 +239,7 @@ def pair_energy(
         k, c = field
         energy = energy + charge_product * (k * jnp.where(jnp.isinf(bounded), 0.0, bounded) - c)
         slope = slope + 2.0 * k * charge_product
-    return energy + 0.5 * slope * jnp.minimum(r2 - NEAREST, 0.0), slope
+    return energy, slope
 
 
 def safe_sqrt(a: Array) -> Array:

@@ -8,10 +8,12 @@ from collections.abc import Callable
 import numpy as np
 
 from ..errors import InputError
+from ._openmm_values import columns, plain
 from .base import AbstractEnergy, SumEnergy
 from .bonded import HarmonicAngle, HarmonicBond
 from .cmap import CMAPTorsion
 from .nonbonded import Nonbonded
+from .openmm_born import read_custom_gb, read_gbsa_obc
 from .torsion import PeriodicTorsion
 
 _METHODS = ("NoCutoff", "CutoffNonPeriodic", "CutoffPeriodic", "Ewald", "PME", "LJPME")
@@ -60,21 +62,9 @@ def from_openmm(system, positions=None) -> SumEnergy:
     return SumEnergy(tuple(parts))
 
 
-def plain(quantity):
-    """The number behind an OpenMM quantity (OpenMM returns its own units: nm, ps, kJ/mol, rad, e), or the number."""
-    return getattr(quantity, "_value", quantity)
-
-
 def box_vectors(system) -> np.ndarray:
     """(3, 3) default periodic box vectors, nm."""
     return np.array([[plain(c) for c in plain(v)] for v in system.getDefaultPeriodicBoxVectors()], dtype=np.float64)
-
-
-def _columns(force, count: int, getter: str, first: int = 0) -> list[np.ndarray]:
-    """Parameters of all entries of a force, one array per parameter."""
-    get = getattr(force, getter)
-    rows = [[plain(v) for v in get(i)] for i in range(first, count)]
-    return [np.array(c) for c in zip(*rows)]
 
 
 def _refuse_periodic(force, name: str) -> None:
@@ -90,7 +80,7 @@ def _bonds(force, system, positions) -> list[AbstractEnergy]:
     _refuse_periodic(force, "HarmonicBondForce")
     if not force.getNumBonds():
         return []
-    i, j, length, stiffness = _columns(force, force.getNumBonds(), "getBondParameters")
+    i, j, length, stiffness = columns(force, force.getNumBonds(), "getBondParameters")
     return [HarmonicBond(np.stack([i, j], 1), length, stiffness, n_atoms=system.getNumParticles())]
 
 
@@ -99,7 +89,7 @@ def _angles(force, system, positions) -> list[AbstractEnergy]:
     _refuse_periodic(force, "HarmonicAngleForce")
     if not force.getNumAngles():
         return []
-    i, j, k, angle, stiffness = _columns(force, force.getNumAngles(), "getAngleParameters")
+    i, j, k, angle, stiffness = columns(force, force.getNumAngles(), "getAngleParameters")
     return [HarmonicAngle(np.stack([i, j, k], 1), angle, stiffness, n_atoms=system.getNumParticles())]
 
 
@@ -108,7 +98,7 @@ def _torsions(force, system, positions) -> list[AbstractEnergy]:
     _refuse_periodic(force, "PeriodicTorsionForce")
     if not force.getNumTorsions():
         return []
-    i, j, k, m, n, phase, stiffness = _columns(force, force.getNumTorsions(), "getTorsionParameters")
+    i, j, k, m, n, phase, stiffness = columns(force, force.getNumTorsions(), "getTorsionParameters")
     return [PeriodicTorsion(np.stack([i, j, k, m], 1), n, phase, stiffness, n_atoms=system.getNumParticles())]
 
 
@@ -117,8 +107,8 @@ def _cmaps(force, system, positions) -> list[AbstractEnergy]:
     _refuse_periodic(force, "CMAPTorsionForce")
     if not force.getNumTorsions():
         return []
-    columns = _columns(force, force.getNumTorsions(), "getTorsionParameters")
-    which, atoms = columns[0], np.stack(columns[1:], 1)
+    which, *corners = columns(force, force.getNumTorsions(), "getTorsionParameters")
+    atoms = np.stack(corners, 1)
     sizes, grids = [], []
     for m in range(force.getNumMaps()):
         size, values = force.getMapParameters(m)
@@ -144,10 +134,10 @@ def _nonbonded(force, system, positions) -> list[AbstractEnergy]:
         )
     if force.getNumParticleParameterOffsets() or force.getNumExceptionParameterOffsets():
         raise InputError("The NonbondedForce has parameter offsets, which jaxcg does not evaluate; remove them.")
-    charges, sigmas, epsilons = _columns(force, force.getNumParticles(), "getParticleParameters")
+    charges, sigmas, epsilons = columns(force, force.getNumParticles(), "getParticleParameters")
     n_exceptions = force.getNumExceptions()
     i, j, products, sigma, epsilon = (
-        _columns(force, n_exceptions, "getExceptionParameters") if n_exceptions else [np.zeros(0)] * 5
+        columns(force, n_exceptions, "getExceptionParameters") if n_exceptions else [np.zeros(0)] * 5
     )
     periodic = method == "CutoffPeriodic"
     return [
@@ -178,4 +168,6 @@ _READERS: dict[str, Callable[..., list[AbstractEnergy]]] = {
     "PeriodicTorsionForce": _torsions,
     "CMAPTorsionForce": _cmaps,
     "NonbondedForce": _nonbonded,
+    "GBSAOBCForce": read_gbsa_obc,
+    "CustomGBForce": read_custom_gb,
 }
