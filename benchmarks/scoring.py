@@ -152,3 +152,19 @@ def judge(case: Case, positions: np.ndarray, y: np.ndarray, mapping: LinearMap, 
         ideal_bonds=case.ideal_bonds[bonds_kept],
         reference_positions=case.reference[keep],
     )
+
+
+def secondary_structure(system: System, positions: np.ndarray) -> np.ndarray:
+    """DSSP code of each residue that has a whole backbone: 0 loop, 1 helix, 2 strand.
+
+    The simplified DSSP of Minami (PyDSSP), as MDAnalysis carries it; hydrogens are placed by it, so structures
+    without hydrogens are judged alike.
+    """
+    from MDAnalysis.analysis.dssp.pydssp_numpy import assign
+
+    chain = [
+        [atoms[name] for name in ("N", "CA", "C", "O")]
+        for atoms in system.residue_atoms()
+        if {"N", "CA", "C", "O"} <= atoms.keys()
+    ]
+    return np.argmax(assign(10 * positions[np.array(chain)]), axis=1)
