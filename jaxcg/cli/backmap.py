@@ -1,8 +1,14 @@
 """`jaxcg backmap`: from coarse-grained beads to all-atom structures."""
 
 import argparse
+import json
+from pathlib import Path
 
+from ..errors import InputError, ResultError
+from .environment import configure_jax
 from .options import count, frame_range, non_negative, positive, seed
+from .progress import Progress
+from .staging import StagedFolder
 
 #: Every file the verb may write.
 OUTPUTS = (
@@ -14,6 +20,24 @@ OUTPUTS = (
     "topology.pdb",
     "report.html",
     "report.json",
+)
+#: Options that change the result, in the order the report lists them.
+SETTINGS = (
+    "trajectory",
+    "frames",
+    "reference",
+    "start_from_reference",
+    "protonation",
+    "mapping",
+    "forcefield",
+    "solvent",
+    "temperature",
+    "beads",
+    "bead_noise",
+    "backbone_prior",
+    "samples",
+    "seed",
+    "precision",
 )
 
 _EXAMPLES = """\
@@ -38,7 +62,7 @@ def add_parser(verbs) -> None:
 
     given = parser.add_argument_group("input")
     given.add_argument("beads_file", nargs="?", metavar="CG", help="coarse-grained structure, PDB or GRO")
-    given.add_argument("--example", metavar="NAME", help="use a structure inside the package: ubiquitin, villin")
+    given.add_argument("--example", metavar="NAME", help="a structure of the package: ubiquitin, villin, ubiquitin-md")
     given.add_argument("--trajectory", metavar="FILE", help="coarse-grained trajectory, any format MDAnalysis reads")
     given.add_argument(
         "--frames",
@@ -56,7 +80,7 @@ def add_parser(verbs) -> None:
 
     model = parser.add_argument_group("model")
     model.add_argument(
-        "--mapping", default="martini3", metavar="NAME", help="martini3, martini2 or a file (%(default)s)"
+        "--mapping", default="martini3", metavar="NAME", help="martini3, martini2, calpha, com, or a file (%(default)s)"
     )
     model.add_argument(
         "--forcefield",
@@ -97,3 +121,86 @@ def add_parser(verbs) -> None:
     output.add_argument("--force", action="store_true", help="write into a folder that holds other files")
     output.add_argument("--quiet", action="store_true", help="only errors")
     output.add_argument("--json", action="store_true", help="a summary for machines on standard output")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs the verb; returns the exit code.
+
+    Raises:
+        InputError: the input cannot be used; nothing is written.
+    """
+    structure, trajectory = _input_files(options)
+    options.trajectory = trajectory
+    options.forcefield = options.forcefield or ["amber14"]
+    settings = {name: getattr(options, name) for name in SETTINGS}
+    with StagedFolder(options.output, OUTPUTS, force=options.force) as folder:
+        with Progress(quiet=options.quiet) as progress:
+            result, error = _compute(structure, settings, progress)
+            progress("writing", 0, 1)
+            report = _write(folder.path, result, title=structure.name, settings=_shown(settings), error=error)
+        written = sorted(path.name for path in folder.path.iterdir())
+        folder.commit(last="report.json")
+    if options.json:
+        summary = {**report, "output": str(folder.target), "files": written, "seconds": progress.seconds}
+        print(json.dumps(summary, allow_nan=False))
+    elif not options.quiet:
+        from .summary import print_summary
+
+        print_summary(report, written, Path(options.output), progress.seconds)
+    if report["outcome"] == "bad":
+        raise ResultError(f"{report['error'] or 'defects remain'}; see {Path(options.output) / 'report.html'}")
+    return 0
+
+
+def _input_files(options: argparse.Namespace) -> tuple[Path, Path | None]:
+    """The structure and the trajectory asked for."""
+    if (options.beads_file is None) == (options.example is None):
+        raise InputError("give either a coarse-grained structure or --example NAME (see jaxcg backmap --help).")
+    if options.frames is not None and options.trajectory is None and options.example is None:
+        raise InputError("--frames chooses from a trajectory; give one with --trajectory FILE.")
+    if options.start_from_reference and options.reference is None:
+        raise InputError("--start-from-reference needs a reference; give one with --reference FILE.")
+    if options.bead_noise is not None and options.beads == "exact":
+        raise InputError("--bead-noise is the width of soft beads, and --beads exact has none; leave one of them out.")
+    for name in (options.beads_file, options.trajectory, options.reference, options.protonation):
+        if name is not None and not Path(name).is_file():
+            what = "is a folder, not a file" if Path(name).is_dir() else "there is no such file"
+            raise InputError(f"{name}: {what}.")
+    if options.example is None:
+        return Path(options.beads_file), Path(options.trajectory) if options.trajectory else None
+    from ..data import example
+
+    found = example(options.example)
+    if options.trajectory is not None:
+        raise InputError("--example brings its own files; leave --trajectory out.")
+    if options.frames is not None and found.trajectory is None:
+        raise InputError(f"--frames chooses from a trajectory, and the example {options.example} has none.")
+    return found.structure, found.trajectory
+
+
+def _compute(structure: Path, settings: dict, progress: Progress):
+    """The result of the run and why it ended badly: ``(result or None, error or None)``."""
+    progress("loading", 0, 1)
+    configure_jax()
+    from ..backmap import backmap
+
+    try:
+        return backmap(structure, **settings, progress=progress), None
+    except ResultError as error:
+        return getattr(error, "result", None), str(error)
+
+
+def _write(folder: Path, result, *, title: str, settings: dict, error: str | None) -> dict:
+    """Writes every output into ``folder`` and returns the report."""
+    from ..io import write_outputs
+    from ..report import write_report
+
+    if result is not None and result.frames:
+        write_outputs(folder, result)
+    return write_report(folder, result, title=title, settings=settings, error=error)
+
+
+def _shown(settings: dict) -> dict:
+    """Settings as the report shows them: file names without their folders, so that a copied input changes nothing."""
+    files = ("trajectory", "reference", "protonation")
+    return {name: Path(value).name if value and name in files else value for name, value in settings.items()}

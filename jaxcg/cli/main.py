@@ -1,6 +1,7 @@
 """Entry point of the `jaxcg` command: picks the verb and turns exceptions into exit codes."""
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -54,10 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in words
-    try:
+    with contextlib.suppress(ValueError):  # outside the main thread the caller owns the signals
         signal.signal(signal.SIGTERM, _on_terminate)
-    except ValueError:
-        pass  # not the main thread: the caller owns the signals
     try:
         parser = build_parser()
         parsed = parser.parse_args(words)

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 
 
-def print_summary(report: Mapping[str, Any], written: Sequence[str], folder: Path, seconds: Mapping[str, float]) -> None:
+def print_summary(
+    report: Mapping[str, Any], written: Sequence[str], folder: Path, seconds: Mapping[str, float]
+) -> None:
     """Prints the summary on standard output; it fits one screen.
 
     Arguments:
@@ -79,12 +81,17 @@ def _quality_rows(qualities: Sequence[Mapping[str, Any]], checks: Sequence[Mappi
         rows.append(("bonds", f"{np.mean(known('bonds_within_10')):.1f} % within 10 % of their ideal length"))
     if known("bead_rms"):
         rows.append(
-            ("beads kept to", f"{np.sqrt(np.mean(np.square(known('bead_rms')))):.2g} nm rms, {max(known('bead_max')):.2g} nm largest")
+            (
+                "beads kept to",
+                f"{np.sqrt(np.mean(np.square(known('bead_rms')))):.2g} nm rms, {max(known('bead_max')):.2g} nm largest",
+            )
         )
     if known("rmsd_heavy"):
         rows.append(("to reference", f"{np.mean(known('rmsd_heavy')):.3f} nm, heavy atoms"))
     wrong = [check for check in checks if check["found"]]
-    rows.append(("checks", "no defect in " + str(len(checks)) + " kinds" if not wrong else f"{len(wrong)} kinds of defect"))
+    rows.append(
+        ("checks", "no defect in " + str(len(checks)) + " kinds" if not wrong else f"{len(wrong)} kinds of defect")
+    )
     for check in wrong:
         rows.append(("", f"{check['name']}: {check['found']} ({check['where']})"))
     return rows
