@@ -61,7 +61,7 @@ class ForceFieldLibrary:
     @property
     def charmm(self) -> bool:
         """True for force fields that make chain ends with patches (CHARMM)."""
-        return "NTER" in self.forcefield._patches
+        return any(name.split("_")[0] == "NTER" for name in self.forcefield._patches)
 
     def template(self, residue: str, *, first: bool = False, last: bool = False) -> ResidueTemplate | None:
         """Template of a residue variant (``"HIE"``, ``"CYX"``), at the chain's first or last place; None if unknown."""
@@ -99,12 +99,16 @@ class ForceFieldLibrary:
         if last:
             names.append("CTER")
         for name in names:
-            if name == "DISU":
-                data = _without_thiol_hydrogen(data)
-            elif name not in patches:
+            # Newer files number the versions of a patch (NTER_1); the residue says which it takes.
+            allowed = sorted(p for p, _ in self.forcefield._templatePatches.get(base, ()) if p.split("_")[0] == name)
+            if not allowed:
                 return None
-            else:
-                data = patches[name].createPatchedTemplates([data])[0]
+            patch = patches[allowed[0]]
+            data = patch.createPatchedTemplates([data] * patch.numResidues)[0]
+        # OpenMM finds patches by trying them all, which takes a minute for large force fields; a registered template
+        # is found by its name at once.
+        if names and data.name not in templates:
+            self.forcefield.registerResidueTemplate(data)
         return data
 
     def create_system(self, topology, *, nonbonded_cutoff: float | None = None, residue_templates=None):
@@ -154,24 +158,6 @@ _CHARMM_VARIANTS: dict[str, tuple[str, str | None]] = {
     "LYN": ("LYS", "LSN"),
     "CYX": ("CYS", "DISU"),
 }
-
-
-def _without_thiol_hydrogen(template):
-    from openmm.app import ForceField
-
-    kept = [i for i, atom in enumerate(template.atoms) if atom.name != "HG1"]
-    new = ForceField._TemplateData(template.name + "-DISU")
-    for i in kept:
-        atom = template.atoms[i]
-        new.addAtom(ForceField._TemplateAtomData(atom.name, atom.type, atom.element, atom.parameters))
-    number = {old: i for i, old in enumerate(kept)}
-    for a, b in template.bonds:
-        if a in number and b in number:
-            new.addBond(number[a], number[b])
-    for a in template.externalBonds:
-        new.addExternalBond(number[a])
-    new.addExternalBondByName("SG")
-    return new
 
 
 def _resolve(name: str) -> str:

@@ -102,8 +102,7 @@ def build_topology(
             topology.addBond(here[template.atom_names[a]], here[template.atom_names[b]])
         if len({atom.name for atom in here.values()}) != len(here):
             raise InputError(f"{path}: {residue.label}: atom names of template {template.name} are not unique.")
-        if "-" not in template.name:
-            templates[added] = template.name
+        templates[added] = template.name
         by_standard = {atom.name: atom for atom in here.values()}
         if number and _joined(residues[number - 1], residue):
             previous = atoms_of[-1]
