@@ -5,15 +5,25 @@ for (`build_molecule`), and writes structures, trajectories and prepared problem
 biotite are used here and nowhere below, and are imported only when needed.
 """
 
-from .beads import BeadResidue, Beads, make_whole, read_beads, read_frames
+from .beads import BeadResidue, Beads, Frames, make_whole, read_beads, read_frames
 from .molecule import Molecule, build_molecule
+from .problem import load_problem, save_problem
+from .writers import atomic_path, write_pdb, write_system, write_text, write_xtc
 
 __all__ = [
     "BeadResidue",
     "Beads",
+    "Frames",
     "Molecule",
+    "atomic_path",
     "build_molecule",
+    "load_problem",
     "make_whole",
     "read_beads",
     "read_frames",
+    "save_problem",
+    "write_pdb",
+    "write_system",
+    "write_text",
+    "write_xtc",
 ]

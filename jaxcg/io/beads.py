@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import warnings
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..errors import InputError
-from ..mapping.formats.names import is_solvent, is_virtual_site
+from ..mapping.formats.names import PEPTIDE_RESIDUES, is_solvent, is_virtual_site, standard_residue
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ def read_beads(path: str | os.PathLike) -> Beads:
     """
     path = os.fspath(path)
     universe = open_universe(path)
-    atoms = universe.atoms
+    atoms: Any = universe.atoms
     n = len(atoms)
     if n == 0:
         raise InputError(f"{path}: no beads in this file; give a coarse-grained PDB or GRO structure.")
@@ -181,10 +184,36 @@ def read_beads(path: str | os.PathLike) -> Beads:
     return beads
 
 
+class Frames:
+    """Frames of a trajectory, read one at a time: has a length and can be iterated more than once.
+
+    Each item is (frame number, positions (beads, 3) nm, box vectors (3, 3) nm or None).
+    """
+
+    def __init__(self, reader, numbers: list[int], columns: np.ndarray, beads: Beads, path: str):
+        self.numbers = tuple(numbers)
+        self._reader, self._columns, self._beads, self._path = reader, columns, beads, path
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __iter__(self) -> Iterator[tuple[int, np.ndarray, np.ndarray | None]]:
+        for number in self.numbers:
+            try:
+                frame = self._reader[number]
+            except (OSError, EOFError, ValueError, RuntimeError) as error:
+                raise InputError(f"{self._path}: frame {number} cannot be read ({_first_line(error)}).") from error
+            positions = np.asarray(frame.positions, dtype=np.float64)[self._columns] * 0.1
+            here = replace(self._beads, positions=positions, path=f"{self._path}, frame {number}")
+            check_finite(here)
+            box = box_vectors(frame.dimensions)
+            yield number, make_whole(positions, here, box), box
+
+
 def read_frames(
     beads: Beads | str | os.PathLike, trajectory: str | os.PathLike, selection: str | None = None
-) -> Iterator[tuple[int, np.ndarray, np.ndarray | None]]:
-    """Frames of a coarse-grained trajectory, in any format MDAnalysis reads.
+) -> Frames:
+    """Frames of a coarse-grained trajectory, in any format MDAnalysis reads; molecules cut by a box are made whole.
 
     Arguments:
         beads: the structure the trajectory belongs to (as read by `read_beads`, or its path).
@@ -192,16 +221,14 @@ def read_frames(
         selection: ``"start:stop:step"`` like a Python slice, a single number, a comma-separated list of numbers, or
             None for all frames.
 
-    Returns:
-        An iterator of (frame number, positions (beads, 3) nm, box vectors (3, 3) nm or None).
-
     Raises:
-        InputError: the file cannot be read, has another number of beads, or has no frame in the selection.
+        InputError: the file cannot be read, has another number of beads, or has no frame in the selection; while
+            iterating, a frame that cannot be read or has coordinates that are not finite.
     """
     if not isinstance(beads, Beads):
         beads = read_beads(beads)
     trajectory = os.fspath(trajectory)
-    reader = _open_trajectory(trajectory, beads.n_file_atoms)
+    reader = _open_trajectory(trajectory, beads)
     if reader.n_atoms == beads.n_file_atoms:
         columns = beads.kept
     elif reader.n_atoms == beads.n_beads:
@@ -211,19 +238,7 @@ def read_frames(
             f"{trajectory}: {reader.n_atoms} beads per frame but {beads.path} has {beads.n_file_atoms}; "
             "give the structure file that belongs to this trajectory."
         )
-    numbers = frame_numbers(selection, len(reader), trajectory)
-    return _frames(reader, numbers, columns, beads, trajectory)
-
-
-def _frames(reader, numbers, columns, beads: Beads, trajectory: str):
-    for number in numbers:
-        try:
-            frame = reader[number]
-        except (OSError, EOFError, ValueError, RuntimeError) as error:
-            raise InputError(f"{trajectory}: frame {number} cannot be read ({_first_line(error)}).") from error
-        positions = np.asarray(frame.positions, dtype=np.float64)[columns] * 0.1
-        check_finite(replace(beads, positions=positions, path=f"{trajectory}, frame {number}"))
-        yield number, positions, box_vectors(frame.dimensions)
+    return Frames(reader, frame_numbers(selection, len(reader), trajectory), columns, beads, trajectory)
 
 
 def frame_numbers(selection: str | None, n_frames: int, path: str = "trajectory") -> list[int]:
@@ -271,7 +286,7 @@ def open_universe(path: str):
             raise InputError(f"{path}: cannot be read as a structure ({reason}); give a PDB or GRO file.") from error
 
 
-def _open_trajectory(path: str, n_atoms: int):
+def _open_trajectory(path: str, beads: Beads):
     if not Path(path).is_file():
         raise InputError(f"{path}: no such file.")
     if Path(path).stat().st_size == 0:
@@ -281,10 +296,19 @@ def _open_trajectory(path: str, n_atoms: int):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            # Offsets are kept in memory: MDAnalysis would otherwise write a lock file beside the user's trajectory.
-            return get_reader_for(path)(path, n_atoms=n_atoms)
-        except Exception as error:
+            # MDAnalysis leaves an index and a lock beside the file it reads; a link keeps the user's folder clean.
+            folder = tempfile.TemporaryDirectory(prefix="jaxcg-")
+            link = Path(folder.name) / Path(path).name
+            link.symlink_to(Path(path).resolve())
+            try:
+                reader = get_reader_for(str(link))(str(link), n_atoms=beads.n_file_atoms)
+            except ValueError:
+                # Formats without a number of atoms of their own, and trajectories of the solute alone.
+                reader = get_reader_for(str(link))(str(link), n_atoms=beads.n_beads)
+        except Exception as error:  # readers raise anything on damaged files
             raise InputError(f"{path}: cannot be read as a trajectory ({_first_line(error)}).") from error
+    weakref.finalize(reader, folder.cleanup)
+    return reader
 
 
 def check_finite(beads: Beads) -> None:
@@ -316,9 +340,9 @@ def box_vectors(dimensions) -> np.ndarray | None:
 def make_whole(positions, beads: Beads, box: np.ndarray | None) -> np.ndarray:
     """Puts every molecule together again that a periodic box has cut.
 
-    Walks along each chain: the first bead of a residue is brought to the image nearest the first bead of the
-    residue before, and every other bead to the image nearest its predecessor in the residue. Whole molecules are
-    returned unchanged.
+    Walks along each chain of amino acids: the first bead of a residue is brought to the image nearest the first bead
+    of the residue before. Within every residue a bead is brought to the image nearest its predecessor. Whole molecules
+    are returned unchanged.
 
     Arguments:
         positions: (beads, 3) nm.
@@ -328,17 +352,24 @@ def make_whole(positions, beads: Beads, box: np.ndarray | None) -> np.ndarray:
     positions = np.array(positions, dtype=np.float64)
     if box is None:
         return positions
-    segment, anchor = None, None
+    previous: BeadResidue | None = None
     for residue in beads.residues:
         first = residue.beads[0]
-        if anchor is not None and residue.segment == segment:
+        if previous is not None and is_joined(previous, residue):
+            anchor = positions[previous.beads[0]]
             positions[first] = anchor + nearest_image(positions[first] - anchor, box)
-        anchor, segment = positions[first].copy(), residue.segment
-        near = anchor
+        near = positions[first]
         for bead in residue.beads[1:]:
             positions[bead] = near + nearest_image(positions[bead] - near, box)
             near = positions[bead]
+        previous = residue
     return positions
+
+
+def is_joined(left: BeadResidue, right: BeadResidue) -> bool:
+    """Whether a peptide bond joins two successive residues: amino acids (or caps) of one segment."""
+    names = {standard_residue(left.name)[0], standard_residue(right.name)[0]}
+    return left.segment == right.segment and names <= PEPTIDE_RESIDUES
 
 
 def nearest_image(displacement, box: np.ndarray) -> np.ndarray:

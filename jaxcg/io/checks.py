@@ -5,11 +5,11 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from ..errors import InputError
 from ..mapping.formats.names import AMINO_ACIDS, standard_residue
-from .beads import BeadResidue, Beads
+from .beads import BeadResidue, Beads, is_joined
 
 #: Successive backbone beads further apart than this (nm) are a chain break; 0.42 is the most seen in simulations.
 CHAIN_BREAK = 0.5
@@ -34,7 +34,7 @@ def check_geometry(beads: Beads) -> None:
     """Raises `InputError` for beads on one spot, residues torn apart and chain breaks."""
     positions = beads.positions
     labels = beads.labels
-    pairs = cKDTree(positions).query_pairs(SAME_SPOT, output_type="ndarray")
+    pairs = KDTree(positions).query_pairs(SAME_SPOT, output_type="ndarray")
     if len(pairs):
         a, b = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))[0]]
         distance = np.linalg.norm(positions[a] - positions[b])
@@ -99,8 +99,7 @@ def find_disulfides(beads: Beads) -> list[tuple[int, int, float]]:
 
 def _joined_pairs(beads: Beads):
     for left, right in pairwise(beads.residues):
-        names = {standard_residue(left.name)[0], standard_residue(right.name)[0]}
-        if left.segment == right.segment and names <= AMINO_ACIDS:
+        if is_joined(left, right):
             yield left, right
 
 

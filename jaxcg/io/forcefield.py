@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from ..errors import InputError
 
@@ -122,14 +123,14 @@ class ForceFieldLibrary:
         Raises:
             InputError: the force field does not know a residue.
         """
-        from openmm import app, unit
+        from openmm import app
 
         periodic = topology.getPeriodicBoxVectors() is not None
-        options = {"nonbondedMethod": app.NoCutoff}
+        options: dict[str, Any] = {"nonbondedMethod": app.NoCutoff}
         if nonbonded_cutoff is not None:
             options = {
                 "nonbondedMethod": app.CutoffPeriodic if periodic else app.CutoffNonPeriodic,
-                "nonbondedCutoff": nonbonded_cutoff * unit.nanometer,
+                "nonbondedCutoff": nonbonded_cutoff,
             }
         try:
             return self.forcefield.createSystem(

@@ -222,7 +222,7 @@ def describe(topology) -> System:
         atom_residue=[atom.residue.index for atom in atoms],
         residue_names=names,
         residue_ids=[residue.id + residue.insertionCode.strip() for residue in residues],
-        chain_ids=[residue.chain.id or "" for residue in residues],
+        chain_ids=[(residue.chain.id or "").strip() for residue in residues],
         bonds=bonds,
         stereo_centers=centers,
         stereo_signs=signs,

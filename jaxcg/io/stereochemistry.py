@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -145,7 +146,7 @@ def _component(name: str):
     from biotite.structure import info
 
     try:
-        component = info.residue(name)
+        component: Any = info.residue(name)
     except KeyError:
         return None
     bonds = component.bonds.as_array()[:, :2]

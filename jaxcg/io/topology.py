@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..errors import InputError
 from ..mapping.formats.names import AMINO_ACIDS, PROTONATION_VARIANTS, standard_atom, standard_residue
-from .beads import BeadResidue
+from .beads import BeadResidue, is_joined
 from .forcefield import ForceFieldLibrary
-
-#: Residues that peptide bonds join: amino acids and the caps of chain ends.
-_PEPTIDE = AMINO_ACIDS | {"ACE", "NME", "NHE"}
 
 
 @dataclass(frozen=True)
@@ -84,11 +82,12 @@ def build_topology(
     topology = Topology()
     atoms_of: list[dict[str, object]] = []
     templates = {}
+    labels = chain_labels(residues)
     chain, segment = None, None
     for number, residue in enumerate(residues):
         standard, _ = standard_residue(residue.name)
         if chain is None or residue.segment != segment:
-            chain, segment = topology.addChain(residue.chain or None), residue.segment
+            chain, segment = topology.addChain(labels[residue.segment]), residue.segment
         first, last = _ends(residues, number)
         template = library.template(variants[number], first=first, last=last)
         if template is None:
@@ -104,7 +103,7 @@ def build_topology(
             raise InputError(f"{path}: {residue.label}: atom names of template {template.name} are not unique.")
         templates[added] = template.name
         by_standard = {atom.name: atom for atom in here.values()}
-        if number and _joined(residues[number - 1], residue):
+        if number and is_joined(residues[number - 1], residue):
             previous = atoms_of[-1]
             if "C" in previous and "N" in by_standard:
                 topology.addBond(previous["C"], by_standard["N"])
@@ -114,19 +113,22 @@ def build_topology(
     return BuiltTopology(topology, tuple(variants), templates)
 
 
+def chain_labels(residues: Sequence[BeadResidue]) -> dict[int, str]:
+    """Chain label of every segment: as in the file, a letter where several chains have none, else a blank."""
+    labels = {residue.segment: residue.chain for residue in residues}
+    if len(labels) > 1:
+        free = (letter for letter in string.ascii_uppercase + string.ascii_lowercase if letter not in labels.values())
+        return {segment: label or next(free, " ") for segment, label in labels.items()}
+    return {segment: label or " " for segment, label in labels.items()}
+
+
 def _ends(residues: Sequence[BeadResidue], number: int) -> tuple[bool, bool]:
     """Whether an amino acid is the first, and the last, of its peptide chain."""
     if standard_residue(residues[number].name)[0] not in AMINO_ACIDS:
         return False, False
-    before = number > 0 and _joined(residues[number - 1], residues[number])
-    after = number + 1 < len(residues) and _joined(residues[number], residues[number + 1])
+    before = number > 0 and is_joined(residues[number - 1], residues[number])
+    after = number + 1 < len(residues) and is_joined(residues[number], residues[number + 1])
     return not before, not after
-
-
-def _joined(left: BeadResidue, right: BeadResidue) -> bool:
-    """Whether a peptide bond joins two successive residues."""
-    names = {standard_residue(left.name)[0], standard_residue(right.name)[0]}
-    return left.segment == right.segment and names <= _PEPTIDE
 
 
 def _no_template(library: ForceFieldLibrary, variant: str, first: bool, last: bool) -> str:

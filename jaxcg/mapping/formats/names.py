@@ -47,6 +47,8 @@ _SOLVENT = frozenset([
     "POT", "ION", "NA", "NA+", "CL", "CL-", "CA+", "CA2+", "K", "K+", "MG", "MG2+", "LI", "LI+",
 ])
 # fmt: on
+#: Residues that peptide bonds join: amino acids and the caps of chain ends.
+PEPTIDE_RESIDUES = AMINO_ACIDS | {"ACE", "NME", "NHE"}
 
 
 def standard_residue(name: str) -> tuple[str, str | None]:
