@@ -15,7 +15,7 @@ from scipy.spatial import cKDTree
 from ..mapping._sparse import padded_rows
 from ..mapping.linear import Fibre
 from ..typing import Array, PRNGKeyArray
-from ._rows import gather_forces, harmonic_rows, repulsive_rows, volume_forces
+from ._rows import gather_forces, harmonic_rows, incidence_table, repulsive_rows, volume_forces
 from .geometry import Geometry
 
 #: Force constants of bonds, 1-3 and planar 1-4 distances, kJ/mol/nm².
@@ -41,7 +41,6 @@ class Restraints(eqx.Module):
     centers: np.ndarray
     volumes: np.ndarray
     incidence: np.ndarray
-    incidence_valid: np.ndarray
 
     @staticmethod
     def of(geometry: Geometry, dtype=np.float32) -> "Restraints":
@@ -52,8 +51,6 @@ class Restraints(eqx.Module):
         stiffness = np.vectorize(DISTANCE_STIFFNESS.get, otypes=[float])(geometry.separation)
         index, length = padded_rows(rows, partners, np.tile(geometry.lengths, 2), n)
         _, strength = padded_rows(rows, partners, np.tile(stiffness, 2), n)
-        entries = geometry.centers.ravel()
-        incidence, valid = padded_rows(entries, np.arange(len(entries)), np.ones(len(entries)), n)
         return Restraints(
             index=index,
             length=length.astype(dtype),
@@ -61,19 +58,21 @@ class Restraints(eqx.Module):
             radii=(REPULSION_REACH * geometry.radii).astype(dtype),
             centers=geometry.centers.astype(np.int32),
             volumes=geometry.volumes.astype(dtype),
-            incidence=incidence,
-            incidence_valid=valid.astype(dtype),
+            incidence=incidence_table(geometry.centers, n),
         )
 
-    def forces(self, x: Array, contacts: Array) -> Array:
-        """Forces (kJ/mol/nm) at ``x`` (atoms, 3 or 4)."""
-        c = tuple(x[:, k] for k in range(x.shape[1]))
-        total = [a + b for a, b in zip(harmonic_rows(c, self.index, self.length, self.stiffness), repulsive_rows(c, contacts, self.radii, REPULSION_STIFFNESS), strict=True)]
+    def reach(self, contacts: Array) -> Array:
+        """Distance (width, atoms) below which each pair of the ``contacts`` table repels, nm; zero for padding."""
+        itself = jnp.arange(contacts.shape[1])[None, :]
+        return jnp.where(contacts == itself, 0.0, self.radii[None, :] + self.radii[contacts])
+
+    def forces(self, x: Array, contacts: Array, reach: Array) -> Array:
+        """Forces (atoms, 4), kJ/mol/nm, at ``x`` (atoms, 4); chirality acts in the first three dimensions."""
+        total = harmonic_rows(x, self.index, self.length, self.stiffness)
+        total = total + repulsive_rows(x, contacts, reach, REPULSION_STIFFNESS)
         if self.centers.shape[0]:
-            chiral = volume_forces(c[:3], self.centers, self.volumes, VOLUME_WEIGHT)
-            for k, f in enumerate(gather_forces(chiral.reshape(-1, 3), self.incidence, self.incidence_valid)):
-                total[k] = total[k] + f
-        return jnp.stack(total, axis=1)
+            total = total + gather_forces(volume_forces(x, self.centers, self.volumes, VOLUME_WEIGHT), self.incidence)
+        return total
 
 
 def contact_table(positions: np.ndarray, reach: float, excluded: np.ndarray, capacity: int | None = None) -> np.ndarray:
@@ -114,7 +113,16 @@ def random_start(key: PRNGKeyArray, anchors: Array) -> Array:
     return anchors + START_SPREAD * jax.random.normal(key, anchors.shape, anchors.dtype)
 
 
-def embed(restraints: Restraints, fibre: Fibre, contacts: Array, y: Array, start: Array, *, steps: int = 800, rate: float = 0.03, bead_stiffness=None) -> Array:
+def embed(
+    restraints: Restraints,
+    fibre: Fibre,
+    contacts: Array,
+    y: Array,
+    start: Array,
+    steps: Array,
+    rate: Array,
+    bead_stiffness: Array | None,
+) -> Array:
     """Minimises the embedding energy from ``start`` with projected Adam while the fourth dimension is squeezed out.
 
     Arguments:
@@ -122,31 +130,35 @@ def embed(restraints: Restraints, fibre: Fibre, contacts: Array, y: Array, start
         fibre: fibre of the map (unit masses).
         y: (beads, 3) nm.
         start: (atoms, 4) nm.
-        steps: Adam steps; the rate falls from ``rate`` to ``rate``/30 along a cosine.
-        bead_stiffness: None holds the beads exactly; else harmonic force constant of the beads, kJ/mol/nm².
+        steps: number of Adam steps; may be traced, so every length shares one compilation.
+        rate: initial step size, nm; falls to a thirtieth along a cosine.
+        bead_stiffness: None holds the beads exactly; else force constant of each bead, kJ/mol/nm².
 
     Returns:
         (atoms, 3) positions, nm.
     """
     y4 = jnp.pad(y, ((0, 0), (0, 1)))
-    optimizer = optax.adam(optax.cosine_decay_schedule(rate, steps, alpha=1 / 30))
+    reach = restraints.reach(contacts)
+    adam = optax.scale_by_adam()
 
-    def step(carry, i):
-        x, state = carry
-        squeeze = SQUEEZE_STIFFNESS * jnp.clip((i / steps - 0.5) / 0.4, 0.0, 1.0) ** 2
-        gradient = -restraints.forces(x, contacts)
-        gradient = gradient.at[:, 3].add(squeeze * x[:, 3])
+    def step(i, carry):
+        x, moments = carry
+        done = i / steps
+        squeeze = SQUEEZE_STIFFNESS * jnp.clip((done - 0.5) / 0.4, 0.0, 1.0) ** 2
+        gradient = -restraints.forces(x, contacts, reach)
+        gradient = gradient.at[:, 3].add(squeeze.astype(x.dtype) * x[:, 3])
         if bead_stiffness is None:
             gradient = fibre.tangent(gradient)
         else:
             gradient = gradient + bead_stiffness * fibre.mapping.transpose(fibre.mapping(x) - y4)
-        update, state = optimizer.update(gradient, state)
-        x = x + update
+        update, moments = adam.update(gradient, moments)
+        speed = rate * (1 / 30 + (1 - 1 / 30) * 0.5 * (1 + jnp.cos(jnp.pi * done)))
+        x = x - speed.astype(x.dtype) * update
         if bead_stiffness is None:
             x = fibre.retract(x, y4)
-        return (x, state), None
+        return x, moments
 
     x = start if bead_stiffness is not None else fibre.retract(start, y4)
-    (x, _), _ = jax.lax.scan(step, (x, optimizer.init(x)), jnp.arange(steps, dtype=x.dtype))
+    x, _ = jax.lax.fori_loop(0, steps, step, (x, adam.init(x)))
     x = x[:, :3]
     return x if bead_stiffness is not None else fibre.retract(x, y)

@@ -1,0 +1,251 @@
+"""One frame from beads to its MAP structure: the bead mode is chosen, the structure relaxed, minimised and checked."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from time import perf_counter
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..energy.base import SumEnergy
+from ..mapping.linear import LinearMap
+from ..posterior import Posterior
+from ..typing import Array, PRNGKeyArray
+from .map_estimate import MapEstimate, map_estimate
+from .prior import OMEGA_PRIOR, OMEGA_SOFT, WEIGHT, omega_restraint, ramachandran_energy
+from .quality import Quality, quality
+from .relaxer import STRAIN_LIMIT, Relaxer, cast
+from .result import FrameResult
+
+#: σ of noisy beads, nm (the residual to which frames of Martini 3 simulations converge).
+BEAD_NOISE = 0.03
+#: Steps of the MAP search and its tolerance, kJ/mol/nm.
+MAP_STEPS, MAP_TOLERANCE = 200, 10.0
+#: How often a MAP structure that fails the checks is repaired.
+MAP_REPAIRS = 3
+
+
+@dataclass(frozen=True)
+class BeadMode:
+    """How the beads of a frame are held, and why."""
+
+    noise: float | None
+    reason: str
+
+    @property
+    def name(self) -> str:
+        """``"exact"`` or ``"soft"``."""
+        return "exact" if self.noise is None else "soft"
+
+
+class Engine:
+    """Back-maps frames of one molecule; prepared once, so that frames and seeds never compile anew.
+
+    Arguments:
+        molecule: as built by `jaxcg.io.build_molecule` (or anything with its fields).
+        mapping: forward map to use; that of the molecule when None.
+        temperature: K.
+        beads: ``"exact"``, ``"soft"`` or ``"auto"``.
+        bead_noise: σ of noisy beads, nm.
+        backbone_prior: weight of the knowledge-based backbone prior in kT; None takes `WEIGHT` for noisy beads and
+            zero for exact ones.
+        dtype: precision of the MAP search.
+    """
+
+    def __init__(
+        self,
+        molecule: Any,
+        *,
+        mapping: LinearMap | None = None,
+        temperature: float = 300.0,
+        beads: str = "auto",
+        bead_noise: float | None = None,
+        backbone_prior: float | None = None,
+        dtype=np.float32,
+    ):
+        if beads not in ("auto", "exact", "soft"):
+            raise ValueError(f"beads={beads!r}: choose 'auto', 'exact' or 'soft'.")
+        self.molecule, self.system = molecule, molecule.system
+        self.mapping = molecule.mapping if mapping is None else mapping
+        self.temperature, self.beads, self.dtype = temperature, beads, dtype
+        self.bead_noise = BEAD_NOISE if bead_noise is None else bead_noise
+        self.prior_weight = backbone_prior
+        self.energy = cast(molecule.energy, dtype)
+        self.relaxer = Relaxer(
+            self.system,
+            molecule.energy,
+            self.mapping,
+            prior_weight=self.weight(soft=True),
+            exact_prior_weight=self.weight(soft=False),
+            temperature=temperature,
+        )
+
+    def weight(self, *, soft: bool) -> float:
+        """Weight of the backbone prior for noisy or exact beads, kT."""
+        return (WEIGHT if soft else 0.0) if self.prior_weight is None else self.prior_weight
+
+    @cached_property
+    def _ideal_bonds(self) -> np.ndarray:
+        pairs, lengths = self.relaxer.geometry.bond_lengths()
+        length_of = {(int(i), int(j)): length for (i, j), length in zip(pairs, lengths, strict=True)}
+        return np.array([length_of.get((min(i, j), max(i, j)), np.nan) for i, j in self.system.bonds.tolist()])
+
+    @cached_property
+    def _priors(self) -> dict[bool, SumEnergy]:
+        return {}
+
+    def prior(self, *, soft: bool) -> SumEnergy:
+        """Energy of p(x): the force field and, where its weight is not zero, the backbone prior.
+
+        Peptide planes of noisy beads are always held: in vacuo they would twist to satisfy the beads.
+        """
+        if soft not in self._priors:
+            weight = self.weight(soft=soft)
+            energy = SumEnergy(self.energy.terms())
+            if weight > 0:
+                energy = energy + cast(ramachandran_energy(self.system, weight, self.temperature), self.dtype)
+            stiffness = OMEGA_PRIOR if weight > 0 else OMEGA_SOFT if soft else 0.0
+            if stiffness and len(self.system.double_bonds):
+                energy = energy + cast(omega_restraint(self.system, stiffness), self.dtype)
+            self._priors[soft] = energy
+        return self._priors[soft]
+
+    def posterior(self, y: np.ndarray, mode: BeadMode) -> Posterior:
+        """p(x | y) of one frame."""
+        y = np.asarray(y, dtype=self.dtype)
+        prior = self.prior(soft=mode.noise is not None)
+        return Posterior(prior, self.mapping, y, temperature=self.temperature, noise=mode.noise)
+
+    # -- stages ---------------------------------------------------------------------------------------------------
+
+    def choose(self, y: np.ndarray, key: PRNGKeyArray) -> tuple[BeadMode, np.ndarray | None]:
+        """The bead mode of a frame, and an exact embedding if one was made to find out."""
+        if self.beads == "exact":
+            return BeadMode(None, "asked for"), None
+        if self.beads == "soft":
+            return BeadMode(self.bead_noise, "asked for"), None
+        heavy = self.relaxer.embed(y, jax.random.fold_in(key, 0), soft=False)
+        strain = self.relaxer.strain(heavy)
+        words = f"holding the beads exactly strains bonds by {100 * strain:.1f} % rms"
+        if strain <= STRAIN_LIMIT:
+            reason = f"{words}, within {100 * STRAIN_LIMIT:.0f} %: beads mapped from atoms"
+            return BeadMode(None, reason), heavy
+        return BeadMode(self.bead_noise, f"{words}, above {100 * STRAIN_LIMIT:.0f} %: beads of a simulation"), None
+
+    def relaxed_minimum(
+        self, y: np.ndarray, key: PRNGKeyArray, mode: BeadMode, heavy=None, start=None
+    ) -> tuple[MapEstimate, list[tuple[str, int, np.ndarray]], int, dict[str, float]]:
+        """Relaxes a frame, minimises its posterior and repairs what the checks find; the least bad try is kept.
+
+        Arguments:
+            y: (beads, 3) nm.
+            key: random key.
+            mode: how beads are held.
+            heavy: an embedding to go on from.
+            start: (atoms, 3) complete structure to minimise from instead of relaxing.
+
+        Returns:
+            The MAP estimate, the stages passed, the number of repairs, seconds by stage.
+        """
+        posterior = self.posterior(y, mode)
+        seconds: dict[str, float] = {}
+        if start is None:
+            relaxed = self.relaxer.relax(y, key, noise=mode.noise, start=heavy)
+            x, history, repairs = relaxed.x, list(relaxed.history), relaxed.repairs
+            seconds.update(relaxed.seconds)
+        else:
+            x, history, repairs = np.asarray(start), [("reference", 0, np.asarray(start))], 0
+        clock = perf_counter()
+        best = map_estimate(posterior, x.astype(self.dtype), steps=MAP_STEPS, tolerance=MAP_TOLERANCE, throw=False)
+        bad = self.relaxer.bad_residues(np.asarray(best.x))
+        for attempt in range(MAP_REPAIRS):
+            if not bad:
+                break
+            repairs += 1
+            x, _, _ = self.relaxer.repair(
+                np.asarray(best.x, np.float32), y, jax.random.fold_in(key, 200 + attempt), noise=mode.noise, bad=bad
+            )
+            again = map_estimate(posterior, x.astype(self.dtype), steps=MAP_STEPS, tolerance=MAP_TOLERANCE, throw=False)
+            still = self.relaxer.bad_residues(np.asarray(again.x))
+            if len(still) < len(bad):
+                best, bad = again, still
+        history.append(("MAP", best.steps, np.asarray(best.x)))
+        seconds["MAP"] = perf_counter() - clock
+        return best, history, repairs, seconds
+
+    def frame(self, number: int, y: np.ndarray, key: PRNGKeyArray, *, start=None, reference=None) -> FrameResult:
+        """The MAP structure of the frame with beads ``y`` (beads, 3) nm, judged."""
+        y = np.asarray(y, dtype=np.float64)
+        clock = perf_counter()
+        mode, heavy = self.choose(y, key)
+        chosen = perf_counter() - clock
+        estimate, stages, repairs, seconds = self.relaxed_minimum(y, key, mode, heavy, start)
+        seconds["embedding"] = seconds.get("embedding", 0.0) + chosen
+        clock = perf_counter()
+        positions = self.on_fibre(np.asarray(estimate.x), y, mode)
+        terms = self.term_energies(positions)
+        history = [
+            {"stage": stage, "step": step, "energy": sum(self.term_energies(x).values())} for stage, step, x in stages
+        ]
+        judged = self.judge(positions, y, reference) if np.isfinite(positions).all() else None
+        seconds["checks"] = perf_counter() - clock
+        return FrameResult(
+            frame=number,
+            positions=positions,
+            y=y,
+            bead_mode=mode.name,
+            bead_noise=mode.noise,
+            bead_reason=mode.reason,
+            energy=float(sum(terms.values())),
+            energy_terms=terms,
+            history=history,
+            status=estimate.status,
+            gradient_norm=estimate.gradient_norm,
+            repairs=repairs,
+            quality=judged,
+            seconds=seconds,
+        )
+
+    def judge(self, positions: np.ndarray, y: np.ndarray, reference=None) -> Quality:
+        """Every check on one structure."""
+        return quality(
+            self.system,
+            positions,
+            mapping=self.mapping,
+            y=y,
+            ideal_bonds=self._ideal_bonds,
+            reference_positions=reference,
+        )
+
+    def on_fibre(self, x: np.ndarray, y: np.ndarray, mode: BeadMode) -> np.ndarray:
+        """Positions in float64, on the fibre to its round-off when the beads are exact."""
+        x = np.asarray(x, dtype=np.float64)
+        if mode.noise is not None:
+            return x
+        index, weight, *_ = (np.asarray(t) for t in self._lift)
+        matrix = self.mapping.matrix().tocsr()
+        for _ in range(2):
+            x = x + np.einsum("kn,knd->nd", weight, (y - matrix @ x)[index])
+        return x
+
+    @cached_property
+    def _lift(self):
+        fibre = self.mapping.fibre()
+        return fibre._index, fibre._weight
+
+    def term_energies(self, x: np.ndarray) -> dict[str, float]:
+        """Energy of each force-field term at ``x`` (atoms, 3), kJ/mol."""
+        values = np.asarray(_term_energies(self.energy.rebuild(jnp.asarray(x, self.dtype)), jnp.asarray(x, self.dtype)))
+        energies: dict[str, float] = {}
+        for term, value in zip(self.energy.terms(), values, strict=True):
+            name = type(term).__name__
+            energies[name] = energies.get(name, 0.0) + float(value)
+        return energies
+
+
+@eqx.filter_jit
+def _term_energies(energy: SumEnergy, x: Array) -> Array:
+    return jnp.stack([term(x) for term in energy.terms()])

@@ -1,0 +1,212 @@
+"""`backmap`: from a coarse-grained structure or trajectory to all-atom structures and ensembles."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..errors import InputError, ResultError
+from ..mapping.linear import LinearMap
+from ..sampling import EnsembleResult, heavy_hydrogen_masses, sample
+from ..typing import PRNGKeyArray
+from .engine import BeadMode, Engine
+from .result import BackmapResult, FrameResult
+
+#: Called as ``progress(stage, done, total)``.
+ProgressCallback = Callable[[str, int, int], None]
+
+#: Cutoff of the force field without solvent (reaction field beyond), nm.
+NONBONDED_CUTOFF = 0.9
+#: Most chains of an ensemble; each starts from an independent relaxation.
+MAX_CHAINS = 8
+#: Share of the memory an ensemble may take.
+MEMORY_SHARE = 0.5
+
+
+def backmap(
+    structure: str | os.PathLike,
+    *,
+    trajectory: str | os.PathLike | None = None,
+    frames: str | None = None,
+    reference: str | os.PathLike | None = None,
+    start_from_reference: bool = False,
+    protonation: str | os.PathLike | None = None,
+    mapping: str | os.PathLike = "martini3",
+    forcefield: Sequence[str] = ("amber14",),
+    solvent: str = "none",
+    temperature: float = 300.0,
+    beads: str = "auto",
+    bead_noise: float | None = None,
+    backbone_prior: float | None = None,
+    samples: int = 0,
+    seed: int = 0,
+    precision: str = "float32",
+    progress: ProgressCallback | None = None,
+) -> BackmapResult:
+    """Back-maps a coarse-grained structure, or frames of a trajectory, to all-atom MAP structures and an ensemble.
+
+    Arguments:
+        structure: coarse-grained PDB or GRO file.
+        trajectory: trajectory of the same beads, in any format MDAnalysis reads.
+        frames: ``"start:stop:step"`` of the trajectory; all when None.
+        reference: all-atom structure of the same molecule; its topology, names, protonation and stereo are used.
+        start_from_reference: also start from its coordinates instead of relaxing from nothing.
+        protonation: file of protonation states, lines such as ``A:68 HIP``.
+        mapping: name or file of the forward map.
+        forcefield: force fields of OpenMM by short name, or XML files.
+        solvent: ``"none"``, ``"obc2"`` or ``"gbn2"``.
+        temperature: K.
+        beads: ``"exact"`` holds M(x) = y, ``"soft"`` takes them as noisy, ``"auto"`` decides for each frame.
+        bead_noise: σ of noisy beads, nm.
+        backbone_prior: weight of the knowledge-based backbone prior, kT; None: 5 for noisy beads, 0 for exact ones.
+        samples: posterior samples of the first frame.
+        seed: random seed; the same seed gives the same result on the same machine.
+        precision: ``"float32"`` or ``"float64"`` (needs JAX's x64 mode) of the MAP search and the samples.
+        progress: called as ``progress(stage, done, total)``.
+
+    Returns:
+        A `BackmapResult`.
+
+    Raises:
+        InputError: the input cannot be used.
+        ResultError: no finite structure was found, or one failed the checks; its ``result`` holds what there is.
+    """
+    from ..io import build_molecule, make_whole, read_frames
+
+    report = progress or (lambda stage, done, total: None)
+    report("building the molecule", 0, 1)
+    molecule = build_molecule(
+        structure,
+        mapping=mapping,
+        forcefield=forcefield,
+        solvent=solvent,
+        reference=reference,
+        protonation=protonation,
+        nonbonded_cutoff=NONBONDED_CUTOFF if solvent == "none" else None,
+    )
+    settings = {
+        "structure": Path(structure).name,
+        "mapping": str(mapping),
+        "forcefield": list(forcefield),
+        "solvent": solvent,
+        "temperature": temperature,
+        "beads": beads,
+        "bead_noise": bead_noise,
+        "backbone_prior": backbone_prior,
+        "samples": samples,
+        "seed": seed,
+        "precision": precision,
+    }
+    if samples:
+        _check_memory(samples, molecule.system.n_atoms)
+    if start_from_reference and molecule.reference_positions is None:
+        raise InputError("start_from_reference needs a reference structure; give one with reference=.")
+    chosen = [(0, molecule.y, None)] if trajectory is None else list(read_frames(molecule.beads, trajectory, frames))
+    chosen = [(number, make_whole(y, molecule.beads, box)) for number, y, box in chosen]
+    report("building the molecule", 1, 1)
+    result = BackmapResult(molecule=molecule, settings=settings, notes=list(molecule.notes))
+    dtype = np.dtype(precision).type
+    engine = Engine(
+        molecule,
+        temperature=temperature,
+        beads=beads,
+        bead_noise=bead_noise,
+        backbone_prior=backbone_prior,
+        dtype=dtype,
+    )
+    key = jax.random.key(seed)
+    try:
+        for count, (number, y) in enumerate(chosen):
+            report("MAP structures", count, len(chosen))
+            start = None
+            if start_from_reference:
+                start = superposed(molecule.reference_positions, molecule.mapping, y)
+            result.frames.append(
+                engine.frame(number, y, jax.random.fold_in(key, number), start=start, reference=_comparable(molecule, y))
+            )
+        report("MAP structures", len(chosen), len(chosen))
+        _check(result)
+        if samples:
+            result.samples = ensemble(engine, result.frames[0], jax.random.fold_in(key, 2**30), samples, report)
+            result.notes.append(f"ensemble: {result.samples.verdict}")
+            if len(chosen) > 1:
+                result.notes.append(f"the ensemble belongs to frame {result.frames[0].frame}, the first")
+    except ResultError as error:
+        error.result = result  # type: ignore[attr-defined]
+        raise
+    return result
+
+
+def ensemble(
+    engine: Engine, frame: FrameResult, key: PRNGKeyArray, samples: int, report: ProgressCallback
+) -> EnsembleResult:
+    """Samples of the posterior of ``frame``, from chains that start at independent relaxations.
+
+    Arguments:
+        engine: of the molecule.
+        frame: whose beads and bead mode count; its MAP structure starts the first chain.
+        key: random key.
+        samples: how many.
+        report: progress callback.
+    """
+    mode = BeadMode(frame.bead_noise, frame.bead_reason)
+    chains = min(samples, MAX_CHAINS)
+    starts = [frame.positions]
+    for chain in range(1, chains):
+        report("starting chains", chain, chains)
+        estimate, *_ = engine.relaxed_minimum(frame.y, jax.random.fold_in(key, chain), mode)
+        starts.append(engine.on_fibre(np.asarray(estimate.x), frame.y, mode))
+    report("starting chains", chains, chains)
+    return sample(
+        engine.posterior(frame.y, mode),
+        jnp.asarray(np.stack(starts).astype(engine.dtype)),
+        jax.random.fold_in(key, 0),
+        samples=samples,
+        masses=heavy_hydrogen_masses(engine.system),
+        progress=report,
+    )
+
+
+def superposed(x: np.ndarray, mapping: LinearMap, y: np.ndarray) -> np.ndarray:
+    """``x`` (atoms, 3) turned and shifted as a whole so that its beads come closest to ``y`` (Kabsch 1976)."""
+    beads = np.asarray(mapping.matrix() @ x)
+    center, target = beads.mean(axis=0), y.mean(axis=0)
+    u, _, vt = np.linalg.svd((beads - center).T @ (y - target))
+    flip = np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
+    return (x - center) @ (u @ flip @ vt) + target
+
+
+def _comparable(molecule, y: np.ndarray) -> np.ndarray | None:
+    """Reference positions to compare a frame with, superposed by their beads; None without a reference."""
+    if molecule.reference_positions is None:
+        return None
+    return superposed(molecule.reference_positions, molecule.mapping, y)
+
+
+def _check(result: BackmapResult) -> None:
+    """Raises when a frame's structure is not finite or has defects left."""
+    for frame in result.frames:
+        if frame.quality is None or not np.isfinite(frame.energy):
+            raise ResultError(f"frame {frame.frame}: the energy is not finite; try another --seed or --beads soft.")
+        if frame.quality.errors:
+            found = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in frame.quality.errors.items())
+            first = next(o.label for name in frame.quality.errors for o in frame.quality.offenders[name])
+            raise ResultError(f"frame {frame.frame}: {found} left after every repair (first: {first}).")
+
+
+def _check_memory(samples: int, n_atoms: int) -> None:
+    """Refuses an ensemble that would not fit into memory."""
+    needed = samples * n_atoms * 3 * 8 * 3
+    try:
+        available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return
+    if needed > MEMORY_SHARE * available:
+        most = int(MEMORY_SHARE * available / (n_atoms * 3 * 8 * 3))
+        raise InputError(
+            f"{samples} samples of {n_atoms} atoms need {needed / 2**30:.0f} GiB and the machine has "
+            f"{available / 2**30:.0f} GiB; ask for at most {most} samples."
+        )
