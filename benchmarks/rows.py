@@ -21,8 +21,10 @@ class Rows:
     def add(self, case, metric, value, unit="", *, better="lower", peer=None, peer_value=None, limit=None):
         """Adds one row; ``ratio`` > 1 means ours is ahead, ``limit`` is what the figure must reach.
 
-        A count that is zero here and not there has no finite ratio: it is given as the string "inf".
+        A count that is zero here and not there has no finite ratio: it is given as the string "inf". Shares are held
+        against their limit to a tenth of a per cent, as they are printed.
         """
+        reached = None if limit is None else round(value, 1) if unit == "%" else value
         self.rows.append(
             {
                 "case": case,
@@ -33,7 +35,7 @@ class Rows:
                 "peer_value": _plain(peer_value),
                 "ratio": _ratio(value, peer_value, better),
                 "limit": limit,
-                "met": None if limit is None else bool(value <= limit if better == "lower" else value >= limit),
+                "met": None if limit is None else bool(reached <= limit if better == "lower" else reached >= limit),
                 "device": self.device,
                 "versions": self.versions,
             }
