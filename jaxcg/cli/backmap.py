@@ -192,11 +192,11 @@ def _compute(structure: Path, settings: dict, progress: Progress):
 
 def _write(folder: Path, result, *, title: str, settings: dict, error: str | None) -> dict:
     """Writes every output into ``folder`` and returns the report."""
-    from ..io import write_outputs
     from ..report import write_report
+    from .outputs import write_structures
 
-    if result is not None and result.frames:
-        write_outputs(folder, result)
+    if result is not None:
+        write_structures(folder, result)
     return write_report(folder, result, title=title, settings=settings, error=error)
 
 

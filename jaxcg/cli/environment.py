@@ -3,14 +3,29 @@
 The library never touches JAX's global configuration; the program, which owns the process, does so here and only here.
 """
 
+import contextlib
+import hashlib
 import os
+import platform
 from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """Where compiled programs are kept between runs: ``$XDG_CACHE_HOME/jaxcg``, by default ``~/.cache/jaxcg``."""
+    """Where compiled programs are kept between runs: ``$XDG_CACHE_HOME/jaxcg``, by default ``~/.cache/jaxcg``.
+
+    Each kind of processor has a folder of its own in there: a home shared by the nodes of a cluster must not hand a
+    program to a machine that lacks its instructions.
+    """
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "jaxcg"
+    return Path(base).expanduser() / "jaxcg" / _processor()
+
+
+def _processor() -> str:
+    """A short name of the processor's instruction set."""
+    features = platform.processor()
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+        features = next((line for line in file if line.startswith(("flags", "Features"))), features)
+    return f"{platform.machine()}-{hashlib.sha256(features.encode()).hexdigest()[:10]}"
 
 
 def configure_jax(*, host_devices: int | None = None) -> None:
@@ -22,6 +37,8 @@ def configure_jax(*, host_devices: int | None = None) -> None:
     Arguments:
         host_devices: number of CPU devices to show; the number of usable cores when None.
     """
+    # XLA logs two harmless lines for every program it loads from the cache; what matters it raises.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     count = host_devices or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     flags = os.environ.get("XLA_FLAGS", "")
     if "xla_force_host_platform_device_count" not in flags:

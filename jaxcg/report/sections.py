@@ -10,7 +10,7 @@ from ..units import thermal_energy
 from . import figures, measures
 
 if TYPE_CHECKING:
-    from ..backmap.pipeline import BackmapResult, FrameResult
+    from ..backmap.result import BackmapResult, FrameResult
 
 
 def picture(name: str, caption: str, svg: str, *, wide: bool = False) -> dict:

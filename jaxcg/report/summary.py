@@ -13,7 +13,7 @@ import numpy as np
 from .checks import Check, checks, verdict
 
 if TYPE_CHECKING:
-    from ..backmap.pipeline import BackmapResult, FrameResult
+    from ..backmap.result import BackmapResult, FrameResult
 
 
 def run_checks(result: "BackmapResult") -> list[Check]:

@@ -1,21 +1,22 @@
 """`write_report`: the page and the JSON file of a run."""
 
 import json
-import os
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..io.writers import write_text
 from . import measures, sections
 from .page import render
 from .scene import build_scene, thin
 from .summary import run_checks, summarize
 
 if TYPE_CHECKING:
-    from ..backmap.pipeline import BackmapResult, FrameResult
+    from ..backmap.result import BackmapResult, FrameResult
 
 
 def write_report(
@@ -40,9 +41,16 @@ def write_report(
     """
     folder = Path(folder)
     summary = summarize(result, title=title, settings=settings, error=error)
-    _write(folder / "report.json", json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-    _write(folder / "report.html", _page(result, summary))
+    write_text(folder / "report.json", json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(folder / "report.html", _page(_finite(result), summary))
     return summary
+
+
+def _finite(result: "BackmapResult | None") -> "BackmapResult | None":
+    """The result with only those frames that can be drawn."""
+    if result is None:
+        return None
+    return replace(result, frames=[frame for frame in result.frames if np.isfinite(frame.positions).all()])
 
 
 def _page(result: "BackmapResult | None", summary: dict) -> str:
@@ -198,10 +206,3 @@ def _setting(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(str(item) for item in value)
     return "yes" if value is True else str(value)
-
-
-def _write(path: Path, text: str) -> None:
-    """Writes a text file so that it is whole or not there."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
