@@ -30,6 +30,6 @@ class Incidence(eqx.Module):
 
     def total(self, vectors: list[Triple] | tuple[Triple, ...]) -> Array:
         """Sum of per-term vectors, one triple of (terms,) arrays per slot, as an (atoms, 3) array."""
-        zero = jnp.zeros((1,), vectors[0][0].dtype)
-        sums = [jnp.concatenate([*(v[c] for v in vectors), zero])[self.index].sum(axis=0) for c in range(3)]
-        return jnp.stack(sums, axis=-1)
+        padding = jnp.zeros((1, 3), vectors[0][0].dtype)
+        rows = jnp.concatenate([*(jnp.stack(v, axis=-1) for v in vectors), padding])
+        return rows.at[self.index].get(mode="promise_in_bounds").sum(axis=0)
