@@ -5,9 +5,12 @@ for (`build_molecule`), and writes structures, trajectories and prepared problem
 biotite are used here and nowhere below, and are imported only when needed.
 """
 
-from .beads import BeadResidue, Beads, Frames, make_whole, read_beads, read_frames
+from .beads import Beads, read_beads
+from .frames import Frames, read_frames
 from .molecule import Molecule, build_molecule
 from .problem import load_problem, save_problem
+from .residues import BeadResidue
+from .whole import make_whole
 from .writers import atomic_path, write_pdb, write_system, write_text, write_xtc
 
 __all__ = [

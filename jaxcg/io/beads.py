@@ -1,12 +1,9 @@
-"""Reading coarse-grained structures and trajectories."""
+"""Reading coarse-grained structures."""
 
 from __future__ import annotations
 
 import os
-import tempfile
 import warnings
-import weakref
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,23 +11,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from ..mapping.formats.names import PEPTIDE_RESIDUES, is_solvent, is_virtual_site, standard_residue
-
-
-@dataclass(frozen=True)
-class BeadResidue:
-    """One residue of a coarse-grained structure: its names and which beads belong to it."""
-
-    name: str
-    id: str
-    chain: str
-    segment: int
-    beads: tuple[int, ...]
-
-    @property
-    def label(self) -> str:
-        """How messages name the residue, e.g. ``"LYS 33 (chain A)"``."""
-        return f"{self.name} {self.id}" + (f" (chain {self.chain})" if self.chain else "")
+from ..mapping.formats.names import is_solvent, is_virtual_site
+from .residues import BeadResidue
+from .whole import box_vectors
 
 
 @dataclass(frozen=True)
@@ -184,90 +167,6 @@ def read_beads(path: str | os.PathLike) -> Beads:
     return beads
 
 
-class Frames:
-    """Frames of a trajectory, read one at a time: has a length and can be iterated more than once.
-
-    Each item is (frame number, positions (beads, 3) nm, box vectors (3, 3) nm or None).
-    """
-
-    def __init__(self, reader, numbers: list[int], columns: np.ndarray, beads: Beads, path: str):
-        self.numbers = tuple(numbers)
-        self._reader, self._columns, self._beads, self._path = reader, columns, beads, path
-
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-    def __iter__(self) -> Iterator[tuple[int, np.ndarray, np.ndarray | None]]:
-        for number in self.numbers:
-            try:
-                frame = self._reader[number]
-            except (OSError, EOFError, ValueError, RuntimeError) as error:
-                raise InputError(f"{self._path}: frame {number} cannot be read ({_first_line(error)}).") from error
-            positions = np.asarray(frame.positions, dtype=np.float64)[self._columns] * 0.1
-            here = replace(self._beads, positions=positions, path=f"{self._path}, frame {number}")
-            check_finite(here)
-            box = box_vectors(frame.dimensions)
-            yield number, make_whole(positions, here, box), box
-
-
-def read_frames(
-    beads: Beads | str | os.PathLike, trajectory: str | os.PathLike, selection: str | None = None
-) -> Frames:
-    """Frames of a coarse-grained trajectory, in any format MDAnalysis reads; molecules cut by a box are made whole.
-
-    Arguments:
-        beads: the structure the trajectory belongs to (as read by `read_beads`, or its path).
-        trajectory: trajectory file; it holds the atoms of the structure file, or only the solute.
-        selection: ``"start:stop:step"`` like a Python slice, a single number, a comma-separated list of numbers, or
-            None for all frames.
-
-    Raises:
-        InputError: the file cannot be read, has another number of beads, or has no frame in the selection; while
-            iterating, a frame that cannot be read or has coordinates that are not finite.
-    """
-    if not isinstance(beads, Beads):
-        beads = read_beads(beads)
-    trajectory = os.fspath(trajectory)
-    reader = _open_trajectory(trajectory, beads)
-    if reader.n_atoms == beads.n_file_atoms:
-        columns = beads.kept
-    elif reader.n_atoms == beads.n_beads:
-        columns = np.arange(beads.n_beads)
-    else:
-        raise InputError(
-            f"{trajectory}: {reader.n_atoms} beads per frame but {beads.path} has {beads.n_file_atoms}; "
-            "give the structure file that belongs to this trajectory."
-        )
-    return Frames(reader, frame_numbers(selection, len(reader), trajectory), columns, beads, trajectory)
-
-
-def frame_numbers(selection: str | None, n_frames: int, path: str = "trajectory") -> list[int]:
-    """Frame numbers named by a selection such as ``"0:100:10"``, ``"5"`` or ``"0,3,7"`` (None: all).
-
-    Raises:
-        InputError: the selection cannot be understood or holds no frame.
-    """
-    if selection is None or not selection.strip():
-        numbers = list(range(n_frames))
-    else:
-        try:
-            if ":" in selection:
-                parts = [int(part) if part.strip() else None for part in selection.split(":")]
-                if len(parts) > 3:
-                    raise ValueError
-                numbers = list(range(n_frames))[slice(*parts)]
-            else:
-                numbers = [int(part) for part in selection.split(",")]
-        except ValueError:
-            raise InputError(f"frames '{selection}': give start:stop:step, or numbers with commas.") from None
-        if any(not -n_frames <= number < n_frames for number in numbers):
-            raise InputError(f"{path}: frames '{selection}' asks for a frame outside 0..{n_frames - 1}.")
-        numbers = [number % n_frames for number in numbers]
-    if not numbers:
-        raise InputError(f"{path}: frames '{selection or 'all'}' holds none of the {n_frames} frames.")
-    return numbers
-
-
 def open_universe(path: str):
     """MDAnalysis universe of a structure file; every failure is an `InputError` in one line."""
     if not Path(path).is_file():
@@ -282,33 +181,8 @@ def open_universe(path: str):
             return MDAnalysis.Universe(path, to_guess=())
         except Exception as error:  # readers raise anything from struct.error to StopIteration on damaged files
             where = _bad_line(path)
-            reason = where or _first_line(error)
+            reason = where or first_line(error)
             raise InputError(f"{path}: cannot be read as a structure ({reason}); give a PDB or GRO file.") from error
-
-
-def _open_trajectory(path: str, beads: Beads):
-    if not Path(path).is_file():
-        raise InputError(f"{path}: no such file.")
-    if Path(path).stat().st_size == 0:
-        raise InputError(f"{path}: the file is empty.")
-    from MDAnalysis.coordinates.core import get_reader_for
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            # MDAnalysis leaves an index and a lock beside the file it reads; a link keeps the user's folder clean.
-            folder = tempfile.TemporaryDirectory(prefix="jaxcg-")
-            link = Path(folder.name) / Path(path).name
-            link.symlink_to(Path(path).resolve())
-            try:
-                reader = get_reader_for(str(link))(str(link), n_atoms=beads.n_file_atoms)
-            except ValueError:
-                # Formats without a number of atoms of their own, and trajectories of the solute alone.
-                reader = get_reader_for(str(link))(str(link), n_atoms=beads.n_beads)
-        except Exception as error:  # readers raise anything on damaged files
-            raise InputError(f"{path}: cannot be read as a trajectory ({_first_line(error)}).") from error
-    weakref.finalize(reader, folder.cleanup)
-    return reader
 
 
 def check_finite(beads: Beads) -> None:
@@ -325,59 +199,6 @@ def check_finite(beads: Beads) -> None:
             f"{beads.path}: bead {beads.labels[bad[0]]} lies at {np.abs(beads.positions[bad[0]]).max():.3g} nm; "
             "such coordinates are no molecule (a simulation that blew up?)."
         )
-
-
-def box_vectors(dimensions) -> np.ndarray | None:
-    """Box vectors (3, 3) in nm from MDAnalysis dimensions (Å and degrees); None without a real box."""
-    if dimensions is None or np.any(np.asarray(dimensions[:3]) <= 1.0):
-        return None
-    from MDAnalysis.lib.mdamath import triclinic_vectors
-
-    vectors = np.asarray(triclinic_vectors(dimensions), dtype=np.float64) * 0.1
-    return vectors if np.abs(np.linalg.det(vectors)) > 0 else None
-
-
-def make_whole(positions, beads: Beads, box: np.ndarray | None) -> np.ndarray:
-    """Puts every molecule together again that a periodic box has cut.
-
-    Walks along each chain of amino acids: the first bead of a residue is brought to the image nearest the first bead
-    of the residue before. Within every residue a bead is brought to the image nearest its predecessor. Whole molecules
-    are returned unchanged.
-
-    Arguments:
-        positions: (beads, 3) nm.
-        beads: which residue and chain each bead belongs to.
-        box: (3, 3) box vectors as rows, nm, or None (nothing to do).
-    """
-    positions = np.array(positions, dtype=np.float64)
-    if box is None:
-        return positions
-    previous: BeadResidue | None = None
-    for residue in beads.residues:
-        first = residue.beads[0]
-        if previous is not None and is_joined(previous, residue):
-            anchor = positions[previous.beads[0]]
-            positions[first] = anchor + nearest_image(positions[first] - anchor, box)
-        near = positions[first]
-        for bead in residue.beads[1:]:
-            positions[bead] = near + nearest_image(positions[bead] - near, box)
-            near = positions[bead]
-        previous = residue
-    return positions
-
-
-def is_joined(left: BeadResidue, right: BeadResidue) -> bool:
-    """Whether a peptide bond joins two successive residues: amino acids (or caps) of one segment."""
-    names = {standard_residue(left.name)[0], standard_residue(right.name)[0]}
-    return left.segment == right.segment and names <= PEPTIDE_RESIDUES
-
-
-def nearest_image(displacement, box: np.ndarray) -> np.ndarray:
-    """Shortest periodic image of ``displacement`` (…, 3) for box vectors ``box`` (3, 3, lower triangular rows)."""
-    displacement = np.array(displacement, dtype=np.float64)
-    for axis in (2, 1, 0):
-        displacement -= np.round(displacement[..., axis : axis + 1] / box[axis, axis]) * box[axis]
-    return displacement
 
 
 def _atoms_after_ter(path: str) -> set[int]:
@@ -427,6 +248,20 @@ def _bad_line(path: str) -> str | None:
     return None
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     text = str(error).strip().splitlines()
     return text[0] if text else type(error).__name__
+
+
+def find_residue(name: str, beads: Beads) -> int:
+    """Number of the residue called ``"chain:id"`` or ``"id"``.
+
+    Raises:
+        InputError: no residue, or several, go by this name.
+    """
+    chain, _, number = name.strip().rpartition(":")
+    found = [i for i, r in enumerate(beads.residues) if r.id == number and (r.chain == chain or not chain)]
+    if len(found) != 1:
+        reason = "no such residue" if not found else f"{len(found)} residues go by this name; add the chain label"
+        raise InputError(f"{beads.path}: residue '{name}': {reason}.")
+    return found[0]

@@ -9,7 +9,9 @@ from scipy.spatial import KDTree
 
 from ..errors import InputError
 from ..mapping.formats.names import AMINO_ACIDS, standard_residue
-from .beads import BeadResidue, Beads, is_joined
+from .beads import Beads
+from .residues import BeadResidue
+from .whole import is_joined
 
 #: Successive backbone beads further apart than this (nm) are a chain break; 0.42 is the most seen in simulations.
 CHAIN_BREAK = 0.5

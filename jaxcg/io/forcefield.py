@@ -112,6 +112,13 @@ class ForceFieldLibrary:
             self.forcefield.registerResidueTemplate(data)
         return data
 
+    def describes(self, topology) -> bool:
+        """Whether every residue of a topology, hydrogens included, matches a template."""
+        try:
+            return not self.forcefield.getUnmatchedResidues(topology)
+        except Exception:  # several templates fit: the residue is known
+            return True
+
     def create_system(self, topology, *, nonbonded_cutoff: float | None = None, residue_templates=None):
         """`openmm.System` of a topology: no constraints, flexible water, no centre-of-mass remover.
 

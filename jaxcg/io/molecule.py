@@ -17,12 +17,14 @@ from ..mapping.formats.names import standard_residue
 from ..mapping.formats.rules import AtomTable, MappingScheme, check_beads
 from ..mapping.linear import LinearMap
 from ..system import System
-from .beads import Beads, make_whole, read_beads
+from .beads import Beads, find_residue, read_beads
 from .checks import check_geometry, find_disulfides
 from .forcefield import ForceFieldLibrary
 from .protonation import read_protonation
-from .stereochemistry import double_bonds, stereo_centers
+from .reference import Reference, read_reference
+from .stereochemistry import dihedrals, double_bonds, stereo_centers, stereo_from_positions
 from .topology import build_topology, residue_variants
+from .whole import make_whole
 
 if TYPE_CHECKING:
     from ..energy.base import SumEnergy
@@ -118,59 +120,127 @@ def build_molecule(
         beads = read_beads(beads)
     if hydrogens not in ("auto", True, False):
         raise InputError(f"hydrogens={hydrogens!r} is not known; choose 'auto', True or False.")
-    beads = beads.with_positions(make_whole(beads.positions, beads, beads.box), beads.box)
+    beads = beads.with_positions(make_whole(beads.positions, beads.residues, beads.box), beads.box)
     scheme = load_scheme(mapping)
     library = ForceFieldLibrary(forcefield, solvent)
     check_names(beads, scheme)
     check_geometry(beads)
     notes = list(beads.notes)
 
-    pairs = _disulfides(beads, disulfides, notes)
     asked = read_protonation(protonation, beads) if protonation is not None else {}
+    if reference is not None:
+        return _from_reference(
+            beads,
+            read_reference(reference, beads, library, asked),
+            library,
+            scheme,
+            hydrogens=hydrogens,
+            nonbonded_cutoff=nonbonded_cutoff,
+            notes=notes,
+        )
+    pairs = _disulfides(beads, disulfides, notes)
     variants = residue_variants(beads.residues, pairs, asked)
     built = build_topology(beads.residues, variants, pairs, library, beads.path)
     notes += _protonation_notes(beads, variants, asked)
-    return assemble(
+    return _assemble(
         beads,
+        describe(built.topology),
         built.topology,
+        library.create_system(built.topology, nonbonded_cutoff=nonbonded_cutoff, residue_templates=built.templates),
         library,
         scheme,
+        residue_of=np.arange(len(beads.residues)),
         variants=tuple(variants),
         disulfides=pairs,
-        templates=built.templates,
         hydrogens=hydrogens,
         nonbonded_cutoff=nonbonded_cutoff,
         notes=notes,
     )
 
 
-def assemble(
+def _from_reference(
     beads: Beads,
-    topology,
+    reference: Reference,
     library: ForceFieldLibrary,
     scheme: MappingScheme,
     *,
-    variants: tuple[str, ...],
-    disulfides: Sequence[tuple[int, int]],
-    templates: dict,
     hydrogens: bool | str,
     nonbonded_cutoff: float | None,
     notes: list[str],
 ) -> Molecule:
-    """Puts the `Molecule` together once its OpenMM topology is known."""
-    openmm_system = library.create_system(topology, nonbonded_cutoff=nonbonded_cutoff, residue_templates=templates)
+    topology, positions = reference.topology, reference.positions
+    openmm_system = library.create_system(topology, nonbonded_cutoff=nonbonded_cutoff)
     system = describe(topology)
+    centers, signs = stereo_from_positions(system.elements, system.bonds, positions)
+    angles = np.where(np.abs(dihedrals(positions, system.double_bonds)) < np.pi / 2, 0.0, np.pi)
+    cis = [
+        system.residue_label(int(system.atom_residue[quartet[3]]))
+        for quartet, angle in zip(system.double_bonds, angles)
+        if angle == 0 and system.atom_names[quartet[1]] == "C" and system.atom_names[quartet[2]] == "N"
+    ]
+    if cis:
+        notes.append(f"cis peptides in the reference before {', '.join(cis)}")
+    system = System(
+        masses=system.masses,
+        elements=system.elements,
+        atom_names=system.atom_names,
+        atom_residue=system.atom_residue,
+        residue_names=system.residue_names,
+        residue_ids=system.residue_ids,
+        chain_ids=system.chain_ids,
+        bonds=system.bonds,
+        stereo_centers=centers,
+        stereo_signs=signs,
+        double_bonds=system.double_bonds,
+        double_bond_angles=angles,
+    )
+    return _assemble(
+        beads,
+        system,
+        topology,
+        openmm_system,
+        library,
+        scheme,
+        residue_of=reference.residue_of,
+        variants=tuple(system.residue_names),
+        disulfides=reference.disulfides,
+        hydrogens=hydrogens,
+        nonbonded_cutoff=nonbonded_cutoff,
+        notes=[*notes, *reference.notes],
+        reference_positions=positions,
+    )
+
+
+def _assemble(
+    beads: Beads,
+    system: System,
+    topology,
+    openmm_system,
+    library: ForceFieldLibrary,
+    scheme: MappingScheme,
+    *,
+    residue_of: np.ndarray,
+    variants: tuple[str, ...],
+    disulfides: Sequence[tuple[int, int]],
+    hydrogens: bool | str,
+    nonbonded_cutoff: float | None,
+    notes: list[str],
+    reference_positions: np.ndarray | None = None,
+) -> Molecule:
     residue_atoms = system.residue_atoms()
+    labels = [system.residue_label(number) for number in range(system.n_residues)]
+    for residue, number in zip(beads.residues, residue_of):
+        labels[number] = residue.label
     atoms = AtomTable(
         names=system.atom_names,
         elements=system.elements,
         residue=system.atom_residue,
         residue_names=system.residue_names,
-        residue_labels=tuple(f"{beads.path}: {residue.label}" for residue in beads.residues),
+        residue_labels=tuple(f"{beads.path}: {label}" for label in labels),
     )
     with_hydrogens = scheme.hydrogens if hydrogens == "auto" else bool(hydrogens)
     maps = {
-        choice: scheme.linear_map(atoms, beads.names, beads.bead_residue, system.masses, hydrogens=choice)
+        choice: scheme.linear_map(atoms, beads.names, residue_of[beads.bead_residue], system.masses, hydrogens=choice)
         for choice in ((True, False) if scheme.hydrogen_ambiguity else (with_hydrogens,))
     }
     peptides, pairs = _peptides(residue_atoms, system.bonds)
@@ -194,6 +264,7 @@ def assemble(
         prolines=tuple(int(r) for _, r in pairs if system.residue_names[r] == "PRO"),
         disulfides=np.array(disulfides, dtype=int).reshape(-1, 2),
         variants=variants,
+        reference_positions=reference_positions,
         settings={
             "mapping": scheme.name,
             "forcefield": "+".join(library.names),
@@ -263,20 +334,6 @@ def _disulfides(beads: Beads, wanted, notes: list[str]) -> list[tuple[int, int]]
     found = find_disulfides(beads)
     notes += [f"disulfide {labels[a]} – {labels[b]} (side-chain beads {d:.3f} nm apart)" for a, b, d in found]
     return [(a, b) for a, b, _ in found]
-
-
-def find_residue(name: str, beads: Beads) -> int:
-    """Number of the residue called ``"chain:id"`` or ``"id"``.
-
-    Raises:
-        InputError: no residue, or several, go by this name.
-    """
-    chain, _, number = name.strip().rpartition(":")
-    found = [i for i, r in enumerate(beads.residues) if r.id == number and (r.chain == chain or not chain)]
-    if len(found) != 1:
-        reason = "no such residue" if not found else f"{len(found)} residues go by this name; add the chain label"
-        raise InputError(f"{beads.path}: residue '{name}': {reason}.")
-    return found[0]
 
 
 def _protonation_notes(beads: Beads, variants: Sequence[str], asked: dict[int, str]) -> list[str]:

@@ -6,7 +6,7 @@ import os
 
 from ..errors import InputError
 from ..mapping.formats.names import PROTONATION_VARIANTS, standard_residue
-from .beads import Beads
+from .beads import Beads, find_residue
 
 
 def read_protonation(path: str | os.PathLike, beads: Beads) -> dict[int, str]:
@@ -36,12 +36,11 @@ def read_protonation(path: str | os.PathLike, beads: Beads) -> dict[int, str]:
         fields = text.split()
         if len(fields) != 2:
             raise InputError(f"{where}: expected 'chain:residue NAME', for example 'A:68 HIP', not '{text}'.")
-        chain, _, residue_id = fields[0].rpartition(":")
-        found = [i for i, r in enumerate(beads.residues) if r.id == residue_id and (r.chain == chain or not chain)]
-        if len(found) != 1:
-            reason = "is not in" if not found else "names several residues of"
-            raise InputError(f"{where}: residue {fields[0]} {reason} {beads.path}.")
-        residue = beads.residues[found[0]]
+        try:
+            found = find_residue(fields[0], beads)
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from None
+        residue = beads.residues[found]
         name = fields[1].upper()
         standard, _ = standard_residue(residue.name)
         options = PROTONATION_VARIANTS.get(standard)
@@ -49,7 +48,7 @@ def read_protonation(path: str | os.PathLike, beads: Beads) -> dict[int, str]:
             raise InputError(f"{where}: {residue.label} has no other protonation.")
         if name not in options:
             raise InputError(f"{where}: {name} is no form of {residue.label}; choose one of {', '.join(options)}.")
-        if chosen.get(found[0], name) != name:
+        if chosen.get(found, name) != name:
             raise InputError(f"{where}: {residue.label} is given twice.")
-        chosen[found[0]] = name
+        chosen[found] = name
     return chosen

@@ -50,6 +50,15 @@ def triple_product(positions) -> float:
     return float(np.linalg.det(vectors))
 
 
+def dihedrals(positions, quartets) -> np.ndarray:
+    """Dihedral angles (quartets,) in radians of ``positions`` (atoms, 3), IUPAC sign, trans is π."""
+    a, b, c, d = np.moveaxis(np.asarray(positions)[np.asarray(quartets, dtype=int).reshape(-1, 4)], 1, 0)
+    axis = c - b
+    first, second = np.cross(axis, a - b), np.cross(axis, d - c)
+    sine = np.einsum("ij,ij->i", np.cross(first, second), axis) / np.linalg.norm(axis, axis=1)
+    return np.arctan2(sine, np.einsum("ij,ij->i", first, second))
+
+
 def stereo_centers(
     residue_names: Sequence[str], residue_atoms: Sequence[dict[str, int]]
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:

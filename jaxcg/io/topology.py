@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from ..errors import InputError
 from ..mapping.formats.names import AMINO_ACIDS, PROTONATION_VARIANTS, standard_atom, standard_residue
-from .beads import BeadResidue, is_joined
 from .forcefield import ForceFieldLibrary
+from .residues import BeadResidue
+from .whole import is_joined
 
 
 @dataclass(frozen=True)

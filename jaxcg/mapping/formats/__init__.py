@@ -6,6 +6,16 @@ returns a `MappingScheme`: rules that say, residue by residue, how much of each 
 
 from .backward import read_backward
 from .load import load_scheme
-from .rules import AtomTable, MappingScheme, ResidueRule, build_map
+from .rules import MappingScheme, ResidueRule, build_map
+from .simple import AtomTable
+from .vermouth_mapping import read_vermouth_mapping
 
-__all__ = ["AtomTable", "MappingScheme", "ResidueRule", "build_map", "load_scheme", "read_backward"]
+__all__ = [
+    "AtomTable",
+    "MappingScheme",
+    "ResidueRule",
+    "build_map",
+    "load_scheme",
+    "read_backward",
+    "read_vermouth_mapping",
+]

@@ -7,6 +7,7 @@ atoms count, so one all-atom topology has two maps; `jaxcg.io.build_molecule` bu
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from importlib.util import find_spec
@@ -16,6 +17,7 @@ from ...errors import InputError
 from .backward import read_backward
 from .names import AMINO_ACIDS, standard_atom, standard_residue
 from .rules import MappingScheme, ResidueRule
+from .vermouth_mapping import read_vermouth_mapping
 
 #: Short names → name of the force field in vermouth.
 MARTINI_NAMES = {
@@ -38,24 +40,36 @@ def martini(name: str = "martini3") -> MappingScheme:
     if target is None:
         raise InputError(f"mapping '{name}' is not known; choose one of {', '.join(MARTINI_NAMES)} or give a file.")
     rules: dict[str, ResidueRule] = {}
-    for path in sorted(_data().joinpath("mappings").rglob("*.map")):
-        # Folders and names say which force field a file is for, its [ to ] section decides.
+    folder = _data() / "mappings"
+    files = [(path, read_backward) for path in sorted(folder.rglob("*.map"))]
+    # Read last: vermouth prefers the newer format where a residue is in both.
+    files += [(path, read_vermouth_mapping) for path in sorted(folder.glob("*.charmm.mapping"))]
+    for path, read in files:
+        # Other source force fields only rename atoms; what a file maps to is decided by its [ to ] section.
         if ".gromos." in path.name or ".amber." in path.name:
             continue
-        for rule, _, to in read_backward(path):
+        for rule, _, to in read(path):
             wanted = target in to or (target == "martini3001" and "martini22" in to and rule.name in _SHARED_LIPIDS)
-            if wanted and rule.name not in rules:
+            if wanted and (rule.name not in rules or read is read_vermouth_mapping):
                 rules[rule.name] = rule
     chosen = {}
     for key, rule in rules.items():
         standard, _ = standard_residue(key)
         if key == standard or standard not in rules:
-            chosen[standard] = standardise(rule, standard, martini=True)
+            chosen[standard] = standardise(rule, standard, _VARIANT_ATOMS.get(target, _VARIANT_ATOMS["martini22"]))
     return MappingScheme(name=target, rules=chosen)
 
 
-def standardise(rule: ResidueRule, residue_name: str, *, martini: bool = False) -> ResidueRule:
-    """The rule with standard atom names, and with the atoms of termini and protonation variants added."""
+def standardise(
+    rule: ResidueRule, residue_name: str, variant_atoms: Mapping[str, Mapping[str, str]] | None = None
+) -> ResidueRule:
+    """The rule with standard atom names, and with the atoms of chain ends and protonation variants added.
+
+    Arguments:
+        rule: as read from a file.
+        residue_name: standard residue name.
+        variant_atoms: residue → atom → bead the atom counts in with the share one, where a residue has the atom.
+    """
     shares = {standard_atom(residue_name, atom): dict(beads) for atom, beads in rule.shares.items()}
     optional = frozenset()
     if residue_name in AMINO_ACIDS and "N" in shares and "C" in shares:
@@ -67,19 +81,16 @@ def standardise(rule: ResidueRule, residue_name: str, *, martini: bool = False) 
         if "OXT" not in shares:
             shares["OXT"] = carbon
             optional = frozenset({"OXT"})
-    if martini:
-        for atom, bead in _VARIANT_ATOMS.get(residue_name, {}).items():
-            if bead in rule.beads:
-                shares[atom] = {bead: 1.0}
+    for atom, bead in (variant_atoms or {}).get(residue_name, {}).items():
+        if bead in rule.beads:
+            shares[atom] = {bead: 1.0}
     return replace(rule, name=residue_name, shares=shares, optional=optional)
 
 
-#: Atoms that martinize2's protonation modifications give the weight one (vermouth modifications.charmm36.mapping).
-_VARIANT_ATOMS = {
-    "LYS": dict.fromkeys(("HE2", "HE3", "HZ1", "HZ2", "HZ3"), "SC2"),
-    "ASP": dict.fromkeys(("HD1", "HD2"), "SC1"),
-    "GLU": dict.fromkeys(("HE1", "HE2"), "SC1"),
-}
+#: Hydrogens that martinize2's protonation modifications let count, by target (vermouth's modifications files).
+_LYSINE = {"LYS": dict.fromkeys(("HE2", "HE3", "HZ1", "HZ2", "HZ3"), "SC2")}
+_ACIDS = {"ASP": dict.fromkeys(("HD1", "HD2"), "SC1"), "GLU": dict.fromkeys(("HE1", "HE2"), "SC1")}
+_VARIANT_ATOMS = {"martini22": _LYSINE, "martini3001": _LYSINE | _ACIDS, "martini3IDP": _LYSINE | _ACIDS}
 
 
 def _data() -> Path:
