@@ -15,7 +15,8 @@ def batch_map(function: Callable) -> Callable:
 
     On a GPU the batch is vectorised (`jax.vmap`); on a CPU it is a loop (`lax.map`), where one system at a time stays
     in cache and is several times faster than a vectorised batch. With several local devices (on a CPU:
-    ``--xla_force_host_platform_device_count``) the batch is shared out over as many of them as divide it; the systems do not communicate.
+    ``--xla_force_host_platform_device_count``) the batch is shared out over as many of them as divide it; the
+    systems do not communicate.
 
     Arguments:
         function: takes a pytree shared by all systems, then one system's arrays; returns arrays.

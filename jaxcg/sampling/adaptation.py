@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, Self
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 
 from ..posterior import Posterior
 from ..run import AbstractKernel, run
@@ -38,12 +39,13 @@ class DualAveraging(NamedTuple):
     def update(self, acceptance: Array, target: Scalar, origin: Array) -> "DualAveraging":
         """One update from the acceptance probability of the last trajectory.
 
-        ``origin`` is the log step size the iteration is drawn to. Hoffman & Gelman draw to ten times the first guess;
-        for molecules the first guess is good and long steps diverge, so `AdaptiveChains` draws to the guess itself.
+        ``origin`` is the log step size the iteration is drawn to. Hoffman & Gelman draw to ten times the first guess
+        and use γ = 0.05; for molecules the first guess is good and much longer steps diverge, so `AdaptiveChains`
+        draws to the guess itself, and γ = 0.2 keeps the swings small: 30 trajectories reach the target unbiased.
 
-        Source: Hoffman & Gelman, J. Mach. Learn. Res. 15, 1593 (2014), eq. 6, with their γ, t0 and κ.
+        Source: Hoffman & Gelman, J. Mach. Learn. Res. 15, 1593 (2014), eq. 6, with their t0 and κ.
         """
-        gamma, offset, kappa = 0.05, 10.0, 0.75
+        gamma, offset, kappa = 0.2, 10.0, 0.75
         count = self.count + 1
         weight = 1 / (count + offset)
         error = (1 - weight) * self.error + weight * (target - acceptance)
@@ -116,6 +118,20 @@ class AdaptiveChains(AbstractKernel):
         return self.chains.kernel.step_size  # pyright: ignore[reportAttributeAccessIssue]
 
 
+class BurnIn(NamedTuple):
+    """Result of `burn_in`.
+
+    Fields:
+        positions: (chains, atoms, 3) nm.
+        temperature: (chains,) kinetic temperature in K, mean of the last fifth of the steps.
+        potential: (steps, chains) −kT log p(x|y) before each step, kJ/mol; the first row is that of the starts.
+    """
+
+    positions: Array
+    temperature: np.ndarray
+    potential: np.ndarray
+
+
 def burn_in(
     posterior: Posterior,
     positions: Array,
@@ -129,7 +145,7 @@ def burn_in(
     progress: Callable[[int, int, Any], None] | None = None,
     checkpoint=None,
     chunk: int = 250,
-) -> tuple[Array, Array]:
+) -> BurnIn:
     """Brings chains from minima to the temperature of the posterior by constrained Langevin dynamics.
 
     Arguments:
@@ -144,7 +160,7 @@ def burn_in(
         progress, checkpoint, chunk: see `jaxcg.run.run`.
 
     Returns:
-        Positions (chains, atoms, 3), and the mean kinetic temperature (K) of each chain over the last fifth of the steps.
+        The `BurnIn`.
 
     Raises:
         ResultError: a chain did not stay finite.
@@ -159,4 +175,8 @@ def burn_in(
         kernel, state, key, heat + hold, chunk=chunk, progress=progress, checkpoint=checkpoint, label="burn-in"
     )
     tail = max((heat + hold) // 5, 1)
-    return result.state.position, result.infos.temperature[-tail:].mean(axis=0)
+    return BurnIn(
+        positions=result.state.position,
+        temperature=result.infos.temperature[-tail:].mean(axis=0),
+        potential=result.infos.potential,
+    )

@@ -79,11 +79,10 @@ def _effective_sample_size(draws) -> float:
     correlation[0] = 1
     # Sums of neighbouring pairs are positive and fall for a reversible chain: stop at noise, force the fall.
     pairs = correlation[: n - n % 2].reshape(-1, 2).sum(axis=1)
-    negative = np.flatnonzero(pairs < 0)
-    count = negative[0] if negative.size else len(pairs)
-    time = -1 + 2 * np.minimum.accumulate(pairs[:count]).sum()
-    if negative.size:
-        # Of the first noisy pair, the even entry still helps antithetic chains.
-        time += max(correlation[2 * count], 0)
+    last = max((n - 3) // 2, 0)
+    negative = np.flatnonzero(pairs[: last + 1] < 0)
+    last = negative[0] if negative.size else last
+    # The even entry of the pair that is left out still helps antithetic chains.
+    time = -1 + 2 * np.minimum.accumulate(pairs[:last]).sum() + max(correlation[2 * last], 0)
     size = chains * n
     return float(min(size / max(time, 1 / np.log10(size)), size * np.log10(size)))

@@ -8,6 +8,7 @@ first, term by term and atom by atom, and then added with compensation; where do
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ..posterior import Posterior
 from ..typing import Array, AtomScalars, AtomVectors, Scalar
@@ -38,7 +39,7 @@ def potential_terms(posterior: Posterior, x: AtomVectors) -> Array:
 
     Evaluated in JAX's widest enabled floating type: float64 under ``jax_enable_x64``, else the dtype of ``x``.
     """
-    dtype = jnp.result_type(float, x.dtype)
+    dtype = jax.dtypes.canonicalize_dtype(np.promote_types(np.float64, x.dtype))
 
     def widen(leaf):
         wide = hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)

@@ -31,7 +31,7 @@ class EnsembleResult:
         chain: (samples,) the chain (index of the starting position) each sample comes from.
         trajectory: (samples,) the trajectory after adaptation it was taken at, from 1.
         trace: (chains, trajectories) potential after every trajectory, kJ/mol.
-        start_potentials: (chains,) potential of the starting positions, kJ/mol.
+        start_potentials: (chains,) potential of the starting positions, kJ/mol; nan without a burn-in.
         acceptance: (chains,) mean acceptance probability after adaptation.
         step_size: (chains,) ps.
         divergences: (chains,) divergent trajectories after adaptation.
@@ -72,10 +72,14 @@ class EnsembleResult:
             "acceptance_per_chain": [float(a) for a in self.acceptance],
             "step_size_fs": float(1000 * self.step_size.mean()),
             "divergences": int(self.divergences.sum()),
-            "burn_in_temperature_K": float(self.burn_in_temperature.mean()),
+            "burn_in_temperature_K": None
+            if np.isnan(self.burn_in_temperature).any()
+            else float(self.burn_in_temperature.mean()),
             "gradients_per_chain": int(self.gradients),
             "dimension": int(self.dimension),
-            "excess_energy": float(self.trace.mean() - self.start_potentials.mean()),
+            "excess_energy": None
+            if np.isnan(self.start_potentials).any()
+            else float(self.trace.mean() - self.start_potentials.mean()),
             "excess_energy_expected": float(0.5 * self.dimension * thermal),
             "r_hat_energy": None if np.isnan(self.r_hat) else float(self.r_hat),
             "effective_samples_energy": None
@@ -146,12 +150,9 @@ def sample(
 
     hmc = HMC(posterior, masses, step_size=step_size, steps=steps)
     kernel = AdaptiveChains(Chains(hmc), warmup=warmup, target=target)
-    start = kernel.init(start_key, positions).chains
-    start_potentials = np.asarray(start.terms, dtype=np.float64).sum(axis=1)
-
-    warm, temperature = positions, np.full(chains, np.nan)
+    warm, temperature, start_potentials = positions, np.full(chains, np.nan), np.full(chains, np.nan)
     if heat + hold:
-        warm, temperature = burn_in(
+        burned = burn_in(
             posterior,
             positions,
             heat_key,
@@ -162,10 +163,11 @@ def sample(
             progress=report("heating"),
             checkpoint=files["heating"],
         )
+        warm, temperature, start_potentials = burned.positions, burned.temperature, burned.potential[0]
     rounds = -(-samples // chains)
     chunk = max(_GRADIENTS_PER_CHUNK // (steps * thin), 1) * thin
-    # Both runs save every ``thin`` trajectories, so one compiled chunk serves both.
-    settings = {"every": thin, "observe": _observe, "chunk": min(chunk, rounds * thin)}
+    # One compiled chunk serves both runs, and any number of samples.
+    settings = {"every": thin, "observe": _observe, "chunk": chunk}
     tuned = run(
         kernel,
         kernel.init(start_key, warm),
@@ -193,27 +195,30 @@ def sample(
             "Use a longer burn-in or a shorter first step size."
         )
     # (rounds, chains, ...) → samples round by round, each from another chain than the one before.
-    x, terms = (np.asarray(leaf, dtype=np.float64) for leaf in drawn.observations)
-    taken = np.arange(samples)
+    x = np.asarray(drawn.observations, dtype=np.float64)
     x = x.reshape(-1, *x.shape[2:])[:samples]
-    terms = terms.reshape(-1, terms.shape[2])[:samples]
+    taken = np.arange(samples)
+    energies, potentials = (
+        np.asarray(leaf[thin - 1 :: thin], dtype=np.float64).reshape(-1)[:samples]
+        for leaf in (infos.energy, infos.potential)
+    )
     trace = np.asarray(infos.potential, dtype=np.float64).T
     r_hat, effective = rank_normalised_r_hat(trace), bulk_effective_sample_size(trace)
     acceptance = infos.acceptance.mean(axis=0)
     divergences = infos.divergent.sum(axis=0)
     return EnsembleResult(
         positions=_on_fibre(posterior, x, masses),
-        energies=terms[:, :-1].sum(axis=1),
-        potentials=terms.sum(axis=1),
+        energies=energies,
+        potentials=potentials,
         chain=taken % chains,
         trajectory=(taken // chains + 1) * thin,
         trace=trace,
-        start_potentials=start_potentials,
+        start_potentials=np.asarray(start_potentials, dtype=np.float64),
         acceptance=acceptance,
         step_size=infos.step_size[-1],
         divergences=divergences,
         burn_in_temperature=np.asarray(temperature),
-        gradients=heat + hold + int(tuned.infos.steps[:, 0].sum() + infos.steps[:, 0].sum()),
+        gradients=heat + hold + int((1 + tuned.infos.steps[:, 0]).sum() + (1 + infos.steps[:, 0]).sum()),
         dimension=hmc.geometry.dimension,
         temperature=float(posterior.temperature),
         r_hat=r_hat,
@@ -248,7 +253,7 @@ _GRADIENTS_PER_CHUNK = 1000
 
 
 def _observe(state):
-    return state.chains.position, state.chains.terms
+    return state.chains.position
 
 
 def _on_fibre(posterior: Posterior, x: np.ndarray, masses) -> np.ndarray:

@@ -22,15 +22,11 @@ class HMCState(NamedTuple):
 
     Fields:
         position: (atoms, 3) nm, on the fibre if the posterior is exact.
-        gradient: (atoms, 3) ∇U there, kJ/mol/nm.
-        terms: (terms,) energy terms there, kJ/mol, in the widest enabled precision.
         step_size: ps.
         count: trajectories so far; sets the jittered trajectory length.
     """
 
     position: Array
-    gradient: Array
-    terms: Array
     step_size: Array
     count: Array
 
@@ -43,7 +39,8 @@ class HMCInfo(NamedTuple):
         accepted: whether the proposal was taken.
         divergent: ΔH was not finite or above `DIVERGENCE` kT.
         energy_error: ΔH, kJ/mol.
-        potential: −kT log p(x|y) after the step, kJ/mol.
+        energy: prior energy U(x) after the step, kJ/mol.
+        potential: −kT log p(x|y) after the step, kJ/mol: U plus the bead restraint of a soft posterior.
         step_size: ps.
         steps: leapfrog steps taken.
     """
@@ -52,6 +49,7 @@ class HMCInfo(NamedTuple):
     accepted: Array
     divergent: Array
     energy_error: Array
+    energy: Array
     potential: Array
     step_size: Array
     steps: Array
@@ -62,8 +60,8 @@ class HMC(AbstractKernel):
 
     Velocities are drawn from the constrained Maxwell-Boltzmann law, forces are projected in the mass metric, and
     each step ends with a retraction, so every sample lies on the fibre to round-off. For a linear map all of this is
-    exact: the integrator is time-reversible and keeps the volume of the fibre, so with the Metropolis test the target is
-    p(x|y) for any masses and step size.
+    exact: the integrator is time-reversible and keeps the volume of the fibre, so with the Metropolis test the target
+    is p(x|y) for any masses and step size.
 
     The number of leapfrog steps is jittered, always: uniform on 1 … 2·steps − 1 by a Weyl sequence in the number
     of trajectories. It depends on nothing random, so all chains of a batch take trajectories of one length and none
@@ -95,14 +93,9 @@ class HMC(AbstractKernel):
     def init(self, key: PRNGKeyArray, position: AtomVectors) -> HMCState:
         """State at ``position``, moved to the nearest point of the fibre. ``key`` is not used."""
         del key
-        x = self.geometry.retract(jnp.asarray(position), self.posterior.y.astype(position.dtype))
-        return HMCState(
-            position=x,
-            gradient=self._gradient(x),
-            terms=potential_terms(self.posterior, x),
-            step_size=self.step_size.astype(x.dtype),
-            count=jnp.zeros((), jnp.int32),
-        )
+        position = jnp.asarray(position)
+        x = self.geometry.retract(position, self.posterior.y.astype(position.dtype))
+        return HMCState(position=x, step_size=self.step_size.astype(x.dtype), count=jnp.zeros((), jnp.int32))
 
     def step(self, key: PRNGKeyArray, state: HMCState) -> tuple[HMCState, HMCInfo]:
         """One trajectory and its Metropolis test."""
@@ -111,61 +104,48 @@ class HMC(AbstractKernel):
         thermal_energy = self.posterior.thermal_energy
         velocity = self.geometry.thermal_velocities(velocity_key, thermal_energy, x)
         steps = jittered_steps(state.count, self.steps)
-        new_x, new_velocity, new_gradient = self.trajectory(x, velocity, state.gradient, state.step_size, steps)
-        new_terms = potential_terms(self.posterior, new_x)
-        error = energy_difference(state.terms, new_terms, velocity, new_velocity, self.geometry.masses)
+        new_x, new_velocity = self.trajectory(x, velocity, state.step_size, steps)
+        # Both ends in one loop: a second copy of the energy would cost more to compile than it saves.
+        terms, new_terms = lax.map(lambda end: potential_terms(self.posterior, end), jnp.stack([x, new_x]))
+        error = energy_difference(terms, new_terms, velocity, new_velocity, self.geometry.masses)
         divergent = ~(error < DIVERGENCE * thermal_energy)  # true for NaN
         log_ratio = jnp.where(divergent, -jnp.inf, -error / thermal_energy)
         uniform = jax.random.uniform(metropolis_key, (), log_ratio.dtype)
         accepted = jnp.log1p(-uniform) < log_ratio  # 1 − u lies in (0, 1]: its logarithm is finite
-
-        def choose(new, old):
-            return jnp.where(accepted, new, old)
-
-        new_state = HMCState(
-            position=choose(new_x, x),
-            gradient=choose(new_gradient, state.gradient),
-            terms=choose(new_terms, state.terms),
-            step_size=state.step_size,
-            count=state.count + 1,
-        )
+        terms = jnp.where(accepted, new_terms, terms)
         info = HMCInfo(
             acceptance=jnp.exp(jnp.minimum(log_ratio, 0.0)).astype(x.dtype),
             accepted=accepted,
             divergent=divergent,
             energy_error=error,
-            potential=jnp.sum(new_state.terms),
+            energy=jnp.sum(terms[:-1]),
+            potential=jnp.sum(terms),
             step_size=state.step_size,
             steps=steps,
         )
-        return new_state, info
+        return state._replace(position=jnp.where(accepted, new_x, x), count=state.count + 1), info
 
-    def trajectory(
-        self, x: AtomVectors, velocity: AtomVectors, gradient: AtomVectors, step_size: Scalar, steps: Array
-    ) -> tuple[Array, Array, Array]:
-        """``steps`` velocity-Verlet steps on the fibre: ``(x, velocity, gradient)`` at the end.
+    def trajectory(self, x: AtomVectors, velocity: AtomVectors, step_size: Scalar, steps: Array) -> tuple[Array, Array]:
+        """``steps`` velocity-Verlet steps on the fibre: ``(x, velocity)`` at the end.
 
-        One gradient, one projection and one retraction per step: the half kicks of neighbouring steps are merged.
+        One gradient, one projection and one retraction per step, and one gradient more at the end: half kicks that meet
+        are merged. Nothing is cached between trajectories, so a state is a position and starting costs no compilation.
         """
         y = self.posterior.y.astype(x.dtype)
         move = self.geometry
 
-        def leapfrog(_, carry):
-            x, v, _ = carry
-            x = move.retract(x + step_size * v, y)
-            gradient = self._gradient(x)
-            return x, move.project(v + step_size * move.acceleration(gradient)), gradient
+        def kick_and_drift(i, carry):
+            x, v = carry
+            end = (i == 0) | (i == steps)
+            kick = jnp.where(end, 0.5 * step_size, step_size)
+            v = move.project(v + kick * move.acceleration(jax.grad(self.posterior.potential)(x)))
+            return move.retract(x + jnp.where(i < steps, step_size, 0) * v, y), v
 
-        v = move.project(velocity + 0.5 * step_size * move.acceleration(gradient))
-        x, v, gradient = lax.fori_loop(0, steps, leapfrog, (x, v, gradient))
-        return x, move.project(v - 0.5 * step_size * move.acceleration(gradient)), gradient
+        return lax.fori_loop(0, steps + 1, kick_and_drift, (jnp.asarray(x), jnp.asarray(velocity)))
 
     def rebuild(self, state: HMCState) -> Self:
         """The same kernel with the energy's pair lists made anew around the state."""
         return eqx.tree_at(lambda k: k.posterior, self, self.posterior.rebuild(state.position))
-
-    def _gradient(self, x: AtomVectors) -> Array:
-        return jax.grad(self.posterior.potential)(x)
 
 
 def jittered_steps(count: Array, mean: Array) -> Array:
