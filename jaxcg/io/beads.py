@@ -249,6 +249,7 @@ def _bad_line(path: str) -> str | None:
 
 
 def first_line(error: BaseException) -> str:
+    """First line of an error's message: messages of jaxcg have one line."""
     text = str(error).strip().splitlines()
     return text[0] if text else type(error).__name__
 

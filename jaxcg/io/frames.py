@@ -40,7 +40,7 @@ class Frames:
             here = replace(self._beads, positions=positions, path=f"{self._path}, frame {number}")
             check_finite(here)
             box = box_vectors(frame.dimensions)
-            yield number, make_whole(positions, here.residues, box), box
+            yield number, make_whole(positions, here, box), box
 
 
 def read_frames(

@@ -120,7 +120,7 @@ def build_molecule(
         beads = read_beads(beads)
     if hydrogens not in ("auto", True, False):
         raise InputError(f"hydrogens={hydrogens!r} is not known; choose 'auto', True or False.")
-    beads = beads.with_positions(make_whole(beads.positions, beads.residues, beads.box), beads.box)
+    beads = beads.with_positions(make_whole(beads.positions, beads, beads.box), beads.box)
     scheme = load_scheme(mapping)
     library = ForceFieldLibrary(forcefield, solvent)
     check_names(beads, scheme)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..mapping.formats.names import PEPTIDE_RESIDUES, standard_residue
 from .residues import BeadResidue
+
+if TYPE_CHECKING:
+    from .beads import Beads
 
 
 def box_vectors(dimensions) -> np.ndarray | None:
@@ -20,7 +23,7 @@ def box_vectors(dimensions) -> np.ndarray | None:
     return vectors if np.abs(np.linalg.det(vectors)) > 0 else None
 
 
-def make_whole(positions, residues: Sequence[BeadResidue], box: np.ndarray | None) -> np.ndarray:
+def make_whole(positions, beads: Beads, box: np.ndarray | None) -> np.ndarray:
     """Puts every molecule together again that a periodic box has cut.
 
     Walks along each chain of amino acids: the first bead of a residue is brought to the image nearest the first bead
@@ -29,14 +32,14 @@ def make_whole(positions, residues: Sequence[BeadResidue], box: np.ndarray | Non
 
     Arguments:
         positions: (beads, 3) nm.
-        residues: which beads belong together, e.g. `Beads.residues`.
+        beads: which residue and chain each bead belongs to.
         box: (3, 3) box vectors as rows, nm, or None (nothing to do).
     """
     positions = np.array(positions, dtype=np.float64)
     if box is None:
         return positions
     previous: BeadResidue | None = None
-    for residue in residues:
+    for residue in beads.residues:
         first = residue.beads[0]
         if previous is not None and is_joined(previous, residue):
             anchor = positions[previous.beads[0]]
