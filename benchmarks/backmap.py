@@ -147,10 +147,8 @@ def openmm_view(rows: Rows, name: str, case: Case, result: FrameResult) -> None:
     """Section C: energy parity, OpenMM's minimiser with the beads free, 20 ps of Langevin dynamics."""
     import mechanics
 
-    from jaxcg.io import build_molecule
-
     x, heavy = result.positions, case.system.heavy
-    system = build_molecule(case.beads).openmm_system
+    system = case.molecule.openmm_system
     theirs = mechanics.energy(system, x)
     rows.add(name, "energy, relative difference from OpenMM", abs(result.energy / theirs - 1), "", limit=1e-5)
     relaxed = mechanics.minimised(system, x)
