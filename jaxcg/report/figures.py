@@ -57,7 +57,8 @@ def _svg(draw: Callable, title: str, *, size=(5.2, 3.0), columns: int = 1) -> st
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
-    text = text[text.index("<svg") :].replace(_INK, "currentColor")
+    text = text[text.index("<svg") :].replace(_INK, "currentColor").replace("xlink:href", "href")
+    text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.S)
     # The page decides the font; the width follows the column.
     text = re.sub(r"font: ([\d.]+)px [^;\"']*", r"font-size: \1px", text)
     text = re.sub(r"font(-family)?: ?'?DejaVu Sans'?[^;\"]*;?", "", text)
@@ -71,24 +72,31 @@ def _svg(draw: Callable, title: str, *, size=(5.2, 3.0), columns: int = 1) -> st
     return text
 
 
-def energies(stages: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> str:
-    """Energy along the way, one panel a stage: (name, steps, energies in kJ/mol)."""
+def energies(ways: Sequence[Sequence[tuple[str, float]]]) -> str:
+    """Energy along the way: what is left above the last energy after each stage, on a logarithmic axis.
+
+    Arguments:
+        ways: for each frame the (stage, energy in kJ/mol) pairs in the order they ran.
+    """
 
     def draw(figure, axes):
-        for panel, (name, steps, values) in zip(np.atleast_1d(axes), stages, strict=True):
-            values = np.asarray(values, dtype=float)
-            panel.plot(steps, values, color=BLUE)
-            panel.set_title(name)
-            panel.set_xlabel("step")
-            finite = values[np.isfinite(values)]
-            # A start from random positions is orders of magnitude above the end.
-            if finite.size and np.ptp(finite) > 1e4 and np.percentile(np.abs(finite), 90) < np.abs(finite).max() / 20:
-                panel.set_yscale("symlog", linthresh=max(1.0, float(np.abs(finite[-1]))))
-            panel.ticklabel_format(axis="y", useOffset=False) if panel.get_yscale() == "linear" else None
-        np.atleast_1d(axes)[0].set_ylabel("energy / kJ mol$^{-1}$")
+        longest = max(ways, key=len)
+        for way in ways:
+            values = np.array([energy for _, energy in way])
+            # The last stage has nothing left above itself; the axis ends at 1 kJ/mol.
+            above = np.maximum(values - values[-1], 1.0)
+            axes.plot(np.arange(len(way)), above, "o-", ms=5, color=BLUE, alpha=max(0.25, 1 / len(ways)))
+        if len(ways) == 1:
+            for place, (_, energy) in enumerate(longest):
+                above = max(energy - longest[-1][1], 1.0)
+                text = f"{energy:,.0f}".replace(",", "\u2009").replace("-", "−")
+                axes.annotate(text, (place, above), xytext=(0, 8), textcoords="offset points", ha="center", fontsize=8)
+        axes.set_yscale("log")
+        axes.set(ylabel="energy above the last / kJ mol$^{-1}$", ylim=(0.6, None))
+        axes.set_xticks(np.arange(len(longest)), [stage for stage, _ in longest])
+        axes.margins(x=0.12, y=0.2)
 
-    count = len(stages)
-    return _svg(draw, "Energy along the way", size=(max(5.2, 3.3 * count), 2.8), columns=count)
+    return _svg(draw, "Energy along the way")
 
 
 def ramachandran(panels: Sequence[dict]) -> str:
@@ -181,11 +189,12 @@ def beads(distance: np.ndarray, noise: float | None) -> str:
     return _svg(draw, "Beads reproduced")
 
 
-def residues(rows: Sequence[tuple[str, np.ndarray]], breaks: Sequence[int] = ()) -> str:
-    """Deviations along the chain: (name with unit, value for each residue), one line a row.
+def residues(rows: Sequence[tuple[str, np.ndarray]], unit: str, breaks: Sequence[int] = ()) -> str:
+    """Deviations along the chain: (name, value for each residue), one line a row.
 
     Arguments:
         rows: what to draw.
+        unit: of the values.
         breaks: indices of residues that begin a new chain.
     """
 
@@ -194,11 +203,11 @@ def residues(rows: Sequence[tuple[str, np.ndarray]], breaks: Sequence[int] = ())
             axes.plot(np.arange(1, len(values) + 1), values, color=color, label=name, drawstyle="steps-mid")
         for start in breaks:
             axes.axvline(start + 0.5, color=GRAY, lw=0.8, ls=":")
-        axes.set(xlabel="residue (counted from the first)", ylabel="nm", ylim=(0, None))
+        axes.set(xlabel="residue (counted from the first)", ylabel=unit, ylim=(0, None))
         axes.margins(x=0.01)
         axes.legend(loc="upper left", ncols=len(rows), bbox_to_anchor=(0, 1.14), borderaxespad=0)
 
-    return _svg(draw, "Deviation of each residue", size=(10.2, 2.9))
+    return _svg(draw, f"Deviation of each residue in {unit}", size=(10.2, 2.9))
 
 
 def frames(numbers: Sequence[int], rows: Sequence[tuple[str, np.ndarray]]) -> str:

@@ -8,10 +8,18 @@ from ..system import System
 
 
 def bond_deviations(positions: np.ndarray, pairs: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """(bonds,) relative deviation of bonds ``pairs`` from their ideal ``lengths``, percent."""
+    """(bonds,) relative deviation of bonds ``pairs`` (bonds, 2) from their ideal ``lengths`` (bonds,), percent."""
     distance = np.linalg.norm(positions[pairs[:, 0]] - positions[pairs[:, 1]], axis=1)
-    known = np.isfinite(lengths) & (lengths > 0)
-    return 100 * (distance[known] / lengths[known] - 1)
+    return 100 * (distance / lengths - 1)
+
+
+def residue_strain(system: System, positions: np.ndarray, pairs: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """(residues,) largest deviation of a bond that touches the residue, percent."""
+    deviation = np.abs(bond_deviations(positions, pairs, lengths))
+    strain = np.zeros(system.n_residues)
+    for end in (0, 1):
+        np.maximum.at(strain, system.atom_residue[pairs[:, end]], deviation)
+    return strain
 
 
 def contact_distances(system: System, positions: np.ndarray, cutoff: float = 0.45) -> np.ndarray:

@@ -1,6 +1,5 @@
 """The page's picture sections: which pictures a run calls for, and what is said under them."""
 
-from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +10,9 @@ from . import figures, measures
 
 if TYPE_CHECKING:
     from ..backmap.result import BackmapResult, FrameResult
+
+
+_ALONG_THE_CHAIN = "Residues in file order; dotted lines separate chains."
 
 
 def picture(name: str, caption: str, svg: str, *, wide: bool = False) -> dict:
@@ -60,26 +62,18 @@ def structure_section(result: "BackmapResult", frame: "FrameResult") -> dict:
         pictures.append(
             picture("Energy by term", "Terms of the force field at the structure.", figures.terms(frame.energy_terms))
         )
+    ways = _ways(result)
+    if ways:
+        caption = "Energy of the force field after each stage, above that of the last."
+        pictures.append(picture("Energy along the way", caption, figures.energies(ways)))
+    breaks = measures.chain_breaks(system)
     rows = _residue_rows(result, frame, distance)
     if rows:
-        pictures.append(
-            picture(
-                "Deviation of each residue",
-                "Residues in file order; dotted lines separate chains.",
-                figures.residues(rows, measures.chain_breaks(system)),
-                wide=True,
-            )
-        )
-    stages = _stages(frame.history)
-    if stages:
-        pictures.append(
-            picture(
-                "Energy along the way",
-                "What each stage minimises, in the order they ran; each stage has a potential of its own.",
-                figures.energies(stages),
-                wide=True,
-            )
-        )
+        svg = figures.residues(rows, "nm", breaks)
+        pictures.append(picture("Deviation of each residue", _ALONG_THE_CHAIN, svg, wide=True))
+    strain = [("largest bond deviation", measures.residue_strain(system, x, pairs, lengths))]
+    svg = figures.residues(strain, "%", breaks)
+    pictures.append(picture("Strain of each residue", _ALONG_THE_CHAIN, svg, wide=True))
     where = f"Frame {frame.frame}, the first. " if len(result.frames) > 1 else ""
     return {"anchor": "pictures", "name": "Pictures", "text": where, "figures": pictures, "table": None}
 
@@ -195,23 +189,18 @@ def _residue_rows(result: "BackmapResult", frame: "FrameResult", distance: np.nd
     rows = []
     if frame.bead_mode != "exact":
         deviation = measures.residue_bead_deviation(molecule.system, molecule.mapping, distance)
-        rows.append(("largest bead deviation / nm", deviation))
+        rows.append(("largest bead deviation", deviation))
     if molecule.reference_positions is not None:
         heavy = np.flatnonzero(molecule.system.heavy)
         squared = ((np.asarray(frame.positions) - molecule.reference_positions)[heavy] ** 2).sum(axis=1)
-        rows.append(("heavy-atom RMSD to the reference / nm", measures.residue_rms(molecule.system, squared, heavy)))
+        rows.append(("heavy-atom RMSD to the reference", measures.residue_rms(molecule.system, squared, heavy)))
     return rows
 
 
-def _stages(history) -> list[tuple[str, np.ndarray, np.ndarray]]:
-    stages = []
-    for stage, rows in groupby(history, key=lambda row: row["stage"]):
-        points = list(rows)
-        if len(points) > 1:
-            stages.append(
-                (stage, np.array([p["step"] for p in points]), np.array([p["energy"] for p in points], dtype=float))
-            )
-    return stages
+def _ways(result: "BackmapResult") -> list[list[tuple[str, float]]]:
+    """Stage and energy of each frame along the way, of frames whose energies are finite."""
+    ways = [[(row["stage"], float(row["energy"])) for row in frame.history] for frame in result.frames]
+    return [way for way in ways if len(way) > 1 and all(np.isfinite(energy) for _, energy in way)]
 
 
 def _rms(distance: np.ndarray) -> float:
