@@ -18,9 +18,12 @@ FLOORS = (
     ("posterior", "run"),
     ("sampling", "dynamics"),
     ("backmap", "fit", "consistency"),
-    ("io", "report"),
+    ("io",),
+    ("report",),
     ("cli",),
 )
+#: The one door from files to structures: it composes the rooms, and reaches for the rim when it is called.
+DOORS = {"backmap/pipeline.py": {"io"}}
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 #: Packages that only the rim may import, and the rim.
 GUESTS = ("openmm", "MDAnalysis", "vermouth", "biotite", "matplotlib", "rich", "typer", "jinja2", "mdtraj")
@@ -58,7 +61,7 @@ def test_imports_go_down_only(module):
     for name in _imports(module, runtime_only=True):
         if name.startswith("jaxcg."):
             other = name.split(".")[1]
-            if other == room or other not in FLOOR:
+            if other == room or other not in FLOOR or other in DOORS.get(module, ()):
                 continue
             assert FLOOR[other] < FLOOR[room] or (FLOOR[other] == FLOOR[room] and FLOOR[room] < 2), (
                 f"jaxcg/{module} imports {name}, which is not below it"
