@@ -196,7 +196,7 @@ def _run(case: Case, frames, beads: str, prior):
 
 
 def _times(rows: Rows, name: str, section: str, case: Case, first, later, compiled, theirs) -> None:
-    wall = [t.seconds for t in theirs if t]
+    wall = [t.seconds for t in theirs if t and t.seconds]
     peer_value = float(np.median(wall)) if wall else None
     limit = SECONDS[section].get(case.name)
     rows.add(

@@ -26,10 +26,11 @@ _OXYGENS = {"OT1": "O", "OT2": "OXT", "O1": "O", "O2": "OXT"}
 
 @dataclass(frozen=True)
 class PeerStructure:
-    """What the peer made of one frame: (atoms, 3) nm in our frame and atom order, NaN where it has no such atom."""
+    """What the peer made of one frame: (atoms, 3) nm in our frame and atom order, NaN where it has no such atom; and its
+    wall time, None for one found finished without a record of it."""
 
     positions: np.ndarray
-    seconds: float
+    seconds: float | None
 
 
 class Cg2at:
@@ -73,7 +74,7 @@ class Cg2at:
         """Rebuilds one frame in the folder ``work``; a finished one found there is read again. None if it fails."""
         work.mkdir(parents=True, exist_ok=True)
         final, timing = work / "out" / "FINAL" / "final_cg2at_de_novo.pdb", work / "wall.txt"
-        if not (final.exists() and timing.exists()):
+        if not final.exists():
             write_beads(work / "cg.pdb", beads, y)
             environment = {**os.environ, "PATH": f"{self.home / 'bin'}{os.pathsep}{os.environ['PATH']}"}
             shutil.rmtree(work / "out", ignore_errors=True)
@@ -92,7 +93,8 @@ class Cg2at:
         if not final.exists():
             return None
         shift = _positions(work / "box.pdb").mean(axis=0) - np.asarray(y).mean(axis=0)
-        return PeerStructure(read_atoms(final, system, _our_name)[0] - shift, float(timing.read_text().split()[1]))
+        seconds = float(timing.read_text().split()[1]) if timing.exists() else None
+        return PeerStructure(read_atoms(final, system, _our_name)[0] - shift, seconds)
 
 
 def write_beads(path: Path, beads: Beads, y: np.ndarray) -> None:

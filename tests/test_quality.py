@@ -300,7 +300,9 @@ def test_fit_ignores_rigid_motion_but_not_reflection():
 
 def test_it_is_quick():
     system, x, ideal = protein("ubiquitin")
-    quality(system, x, ideal_bonds=ideal)
-    start = time.perf_counter()
-    quality(system, x, ideal_bonds=ideal, reference_positions=x)
-    assert time.perf_counter() - start < 0.2  # 5 ms on an idle core
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        quality(system, x, ideal_bonds=ideal, reference_positions=x)
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 0.1  # 5 ms on an idle core
