@@ -1,6 +1,7 @@
-"""Back-mapping benchmark: mapped structures (A), frames of simulations (B), OpenMM's view (C), whole commands (D).
+"""Back-mapping benchmark: mapped structures (A), frames of simulations (B), OpenMM's view (C), whole commands (D),
+posterior samples (E).
 
-    python benchmarks/backmap.py [--json PATH] [--markdown PATH] [--sections ABCD] [--proteins ubiquitin,villin]
+    python benchmarks/backmap.py [--json PATH] [--markdown PATH] [--sections ABCDE] [--proteins ubiquitin,villin]
                                  [--seeds 5] [--frames 20] [--peer] [--work FOLDER]
 
 Prints a table of every figure with what it must reach, beside those of cg2at2 with ``--peer`` (installed into an
@@ -23,6 +24,7 @@ from rows import Rows, new_rows, peak_memory_gb
 from scoring import PROTEINS, Case, judge, load_case, secondary_structure
 
 from jaxcg.backmap.engine import Engine
+from jaxcg.backmap.pipeline import ensemble
 from jaxcg.backmap.result import FrameResult
 
 SECONDS = {"A": {"ubiquitin": 1.0, "lysozyme": 1.6}, "B": {"ubiquitin": 1.0, "lysozyme": 2.0}}
@@ -74,10 +76,10 @@ def main() -> None:
             peer = Peer(program, Path(options.work or tempfile.mkdtemp(prefix="jaxcg-peer-")))
         else:
             print(f"no peer: {program.reason}")
-    if set(options.sections) & set("ABC"):
+    if set(options.sections) & set("ABCE"):
         for name in options.proteins.split(","):
             case = load_case(name)
-            if "A" in options.sections or "C" in options.sections:
+            if set(options.sections) & set("ACE"):
                 mapped_structures(rows, case, options, peer)
             if "B" in options.sections:
                 simulation_frames(rows, case, options, peer)
@@ -119,6 +121,8 @@ def mapped_structures(rows: Rows, case: Case, options, peer: Peer | None) -> Non
         rows.add(name, "frames whose beads were taken as exact", exact, "", better="higher", limit=options.seeds)
         _times(rows, name, "A", case, first, later, compiled, theirs)
         _structure(rows, name, case, results, theirs)
+    if "E" in options.sections:
+        samples(rows, f"E {case.name}, {options.samples} samples", case, engine, results[0], options.samples)
     if "C" in options.sections:
         openmm_view(rows, f"C {case.name}", case, results[0])
 
@@ -141,6 +145,25 @@ def simulation_frames(rows: Rows, case: Case, options, peer: Peer | None) -> Non
         rows.add(name, "frames whose beads were taken as noisy", soft, "", better="higher", limit=len(frames))
         _structure(rows, name, case, results, theirs)
         _times(rows, name, "B", case, first, later, compiled, theirs)
+
+
+def samples(rows: Rows, name: str, case: Case, engine: Engine, result: FrameResult, count: int) -> None:
+    """Section E: samples of the posterior around one MAP structure, every one judged."""
+    start = time.perf_counter()
+    drawn = ensemble(engine, result, jax.random.key(0), count, lambda stage, done, total: None)
+    seconds = time.perf_counter() - start
+    largest = max(float(np.abs(_mapped(engine, x) - result.y).max()) for x in drawn.positions)
+    rows.add(name, "beads reproduced by every sample, largest deviation in float64", largest, "nm", limit=1e-12)
+    judged = [judge(case, x, result.y, engine.mapping) for x in drawn.positions]
+    rows.add(name, "wrong stereo centres, total", sum(q.stereo_errors for q in judged), "", limit=0)
+    rows.add(name, "cis peptides, total", sum(q.peptides_cis for q in judged), "", limit=0)
+    rows.add(name, "pierced rings, total", sum(q.rings_pierced for q in judged), "", limit=0)
+    favoured = float(np.mean([q.ramachandran_favoured for q in judged]))
+    rows.add(name, "Ramachandran favoured, mean", favoured, "%", better="higher")
+    rows.add(name, "acceptance, mean", float(np.mean(drawn.acceptance)), "", better="higher")
+    rows.add(name, "divergent trajectories", int(np.sum(drawn.divergences)), "")
+    rows.add(name, "time with starts and compilation", seconds, "s")
+    print(name, f"  {drawn.verdict}", sep="\n")
 
 
 def openmm_view(rows: Rows, name: str, case: Case, result: FrameResult) -> None:
@@ -254,9 +277,10 @@ def _options():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", metavar="PATH", help="write the rows")
     parser.add_argument("--markdown", metavar="PATH", help="write the table")
-    parser.add_argument("--sections", default="ABCD")
+    parser.add_argument("--sections", default="ABCDE")
     parser.add_argument("--proteins", default=",".join(PROTEINS))
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--samples", type=int, default=16)
     parser.add_argument("--frames", type=int, default=20)
     parser.add_argument("--peer", action="store_true", help="run cg2at2 beside")
     parser.add_argument("--peer-home", default=str(DEFAULT_HOME), help="environment of the peer")

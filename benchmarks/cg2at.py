@@ -26,8 +26,12 @@ _OXYGENS = {"OT1": "O", "OT2": "OXT", "O1": "O", "O2": "OXT"}
 
 @dataclass(frozen=True)
 class PeerStructure:
-    """What the peer made of one frame: (atoms, 3) nm in our frame and atom order, NaN where it has no such atom; and its
-    wall time, None for one found finished without a record of it."""
+    """What the peer made of one frame.
+
+    Arguments:
+        positions: (atoms, 3) nm in our frame and atom order, NaN where it has no such atom.
+        seconds: its wall time; None for one found finished without a record of it.
+    """
 
     positions: np.ndarray
     seconds: float | None
