@@ -216,16 +216,16 @@ class _Checkpoint:
         self.digest = digest
 
     def save(self, done: int, state, parts):
-        arrays = {f"state{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
+        arrays: dict[str, Any] = {f"state{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
         if parts:
             for i, pieces in enumerate(zip(*(jax.tree.leaves(part) for part in parts), strict=True)):
                 arrays[f"output{i}"] = np.concatenate(pieces)
-        header = np.array(json.dumps({"format": 1, "digest": self.digest, "done": done}))
+        arrays["header"] = np.array(json.dumps({"format": 1, "digest": self.digest, "done": done}))
         self.path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=self.path.parent, prefix=self.path.name, suffix=".tmp")
         try:
             with os.fdopen(handle, "wb") as file:
-                np.savez(file, header=header, **arrays)
+                np.savez(file, **arrays)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, self.path)

@@ -146,7 +146,12 @@ def sample(
     files = {stage: None if checkpoint is None else Path(checkpoint) / f"{stage}.npz" for stage in _STAGES}
 
     def report(stage):
-        return None if progress is None else lambda done, total, infos: progress(stage, done, total)
+        def forward(done, total, infos):
+            del infos
+            if progress is not None:
+                progress(stage, done, total)
+
+        return forward
 
     hmc = HMC(posterior, masses, step_size=step_size, steps=steps)
     kernel = AdaptiveChains(Chains(hmc), warmup=warmup, target=target)

@@ -38,17 +38,17 @@ class Geometry(eqx.Module):
 
     def project(self, velocity: AtomVectors) -> Array:
         """Component of ``velocity`` that keeps the beads where they are."""
-        return jnp.asarray(velocity) if self.fibre is None else self.fibre.tangent(velocity)
+        return jnp.asarray(velocity if self.fibre is None else self.fibre.tangent(velocity))
 
     def retract(self, x: AtomVectors, y: BeadVectors) -> Array:
         """Nearest allowed position to ``x``."""
-        return jnp.asarray(x) if self.fibre is None else self.fibre.retract(x, y)
+        return jnp.asarray(x if self.fibre is None else self.fibre.retract(x, y))
 
     def acceleration(self, gradient: AtomVectors) -> Array:
         """−m⁻¹ ∇U (nm/ps²), not projected."""
-        return -gradient / self._mass(gradient)
+        return jnp.asarray(-gradient / self._mass(gradient))
 
-    def thermal_velocities(self, key: PRNGKeyArray, thermal_energy: Scalar, like: AtomVectors) -> Array:
+    def thermal_velocities(self, key: PRNGKeyArray, thermal_energy: Scalar | float, like: AtomVectors) -> Array:
         """Maxwell-Boltzmann velocities (nm/ps) at ``thermal_energy`` kT (kJ/mol), shape and dtype of ``like``.
 
         The projection of a Gaussian of covariance kT m⁻¹, orthogonal in the mass metric, has the
