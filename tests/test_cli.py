@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from importlib.metadata import version
@@ -157,3 +158,101 @@ def test_staged_folder_refuses_a_folder_it_cannot_write(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(InputError, match="cannot be written"), StagedFolder(tmp_path / "out", OUTPUTS):
         pass
+
+
+def start(*words: str, cwd: Path, cache: Path) -> subprocess.Popen:
+    """Starts the command as a user does."""
+    environment = {**os.environ, "XDG_CACHE_HOME": str(cache), "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-c", "import sys; from jaxcg.cli import main; sys.exit(main())", *words]
+    return subprocess.Popen(
+        command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def jaxcg(*words: str, cwd: Path, cache: Path) -> subprocess.CompletedProcess:
+    """Runs the command to its end."""
+    with start(*words, cwd=cwd, cache=cache) as process:
+        out, err = process.communicate()
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def villin(tmp_path_factory, cache):
+    """A finished run: the folder it ran in, and the process."""
+    folder = tmp_path_factory.mktemp("villin")
+    return folder, jaxcg("backmap", "--example", "villin", "--seed", "3", cwd=folder, cache=cache)
+
+
+def test_first_command(villin):
+    folder, process = villin
+    assert process.returncode == 0, process.stderr
+    written = sorted(os.listdir(folder / "out"))
+    assert written == ["map.pdb", "report.html", "report.json", "system.xml", "topology.pdb"]
+    assert os.listdir(folder) == ["out"]
+    assert "all checks passed" in process.stdout
+    assert len(process.stdout.splitlines()) <= 24
+    for stage in ("building the molecule", "MAP structures", "writing"):
+        assert stage in process.stderr
+
+
+def test_map_pdb_reproduces_the_beads_and_its_energy(villin):
+    import numpy as np
+    import openmm
+    from openmm import app, unit
+
+    from jaxcg.data import example
+    from jaxcg.io import build_molecule
+
+    out = villin[0] / "out"
+    molecule = build_molecule(example("villin").structure)
+    pdb = app.PDBFile(str(out / "map.pdb"))
+    x = np.array(pdb.positions.value_in_unit(unit.nanometer))
+    # PDB files hold 0.001 Å, and the input beads were rounded in the same way.
+    assert np.abs(molecule.mapping.matrix() @ x - molecule.y).max() < 1e-4
+    system = openmm.XmlSerializer.deserialize((out / "system.xml").read_text())
+    assert system.getNumParticles() == len(x) == app.PDBFile(str(out / "topology.pdb")).topology.getNumAtoms()
+    context = openmm.Context(system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName("Reference"))
+    context.setPositions(x)
+    energy = context.getState(getEnergy=True).getPotentialEnergy().value_in_unit(unit.kilojoule_per_mole)
+    report = json.loads((out / "report.json").read_text())
+    # The rounding of coordinates is worth a few kJ/mol.
+    assert energy == pytest.approx(report["frames"][0]["energy"], abs=20)
+
+
+def test_same_seed_same_files_and_machine_summary(villin, cache):
+    folder, _ = villin
+    before = {path.name: path.read_bytes() for path in (folder / "out").iterdir()}
+    process = jaxcg("backmap", "--example", "villin", "--seed", "3", "--json", "--quiet", cwd=folder, cache=cache)
+    assert process.returncode == 0, process.stderr
+    assert process.stderr == ""
+    told = json.loads(process.stdout)
+    assert told["files"] == sorted(before)
+    assert set(told["seconds"]) >= {"loading", "building the molecule", "MAP structures", "writing"}
+    after = {path.name: path.read_bytes() for path in (folder / "out").iterdir()}
+    assert [name for name in before if before[name] != after.get(name)] == []
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_run_leaves_nothing(number, code, tmp_path, cache):
+    with start("backmap", "--example", "villin", cwd=tmp_path, cache=cache) as process:
+        process.stderr.readline()  # the first stage is over
+        process.send_signal(number)
+        message = process.stderr.read()
+        assert process.wait(60) == code
+    assert message.splitlines()[-1].startswith("jaxcg: ")
+    assert "Traceback" not in message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_structure_gives_one_line_and_writes_nothing(tmp_path, cache):
+    (tmp_path / "bad.pdb").write_text("ATOM      1 BB   XYZ A   1      27.168  25.742   3.357  1.00  0.00\nEND\n")
+    process = jaxcg("backmap", "bad.pdb", "--quiet", cwd=tmp_path, cache=cache)
+    assert process.returncode == 2
+    assert process.stderr.count("\n") == 1
+    assert "XYZ" in process.stderr
+    assert os.listdir(tmp_path) == ["bad.pdb"]

@@ -37,8 +37,9 @@ def configure_jax(*, host_devices: int | None = None) -> None:
     Arguments:
         host_devices: number of CPU devices to show; the number of usable cores when None.
     """
-    # XLA logs two harmless lines for every program it loads from the cache; what matters it raises.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # XLA logs two harmless lines for every program it loads from the cache; what matters it raises. 1 is what JAX sets.
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1") == "1":
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     count = host_devices or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     flags = os.environ.get("XLA_FLAGS", "")
     if "xla_force_host_platform_device_count" not in flags:
