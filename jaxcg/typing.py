@@ -11,13 +11,18 @@ Scalar: TypeAlias = Float[Array, ""]
 AtomVectors: TypeAlias = Float[Array | np.ndarray, "atoms 3"]
 #: Bead positions: (beads, 3).
 BeadVectors: TypeAlias = Float[Array | np.ndarray, "beads 3"]
+#: Anything carried by atoms, or by beads: coordinates of any dimension, several configurations as trailing axes.
+AtomArray: TypeAlias = Float[Array | np.ndarray, "atoms ..."]
+BeadArray: TypeAlias = Float[Array | np.ndarray, "beads ..."]
 #: Per-atom scalars such as masses (amu).
 AtomScalars: TypeAlias = Float[Array | np.ndarray, " atoms"]
 
 __all__ = [
     "Array",
+    "AtomArray",
     "AtomScalars",
     "AtomVectors",
+    "BeadArray",
     "BeadVectors",
     "Bool",
     "Float",

@@ -108,19 +108,30 @@ def _open_trajectory(path: str, beads: Beads):
         raise InputError(f"{path}: the file is empty.")
     from MDAnalysis.coordinates.core import get_reader_for
 
+    # MDAnalysis leaves an index and a lock beside the file it reads; a link keeps the user's folder clean.
+    folder = tempfile.TemporaryDirectory(prefix="jaxcg-")
+    link = Path(folder.name) / Path(path).name
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            # MDAnalysis leaves an index and a lock beside the file it reads; a link keeps the user's folder clean.
-            folder = tempfile.TemporaryDirectory(prefix="jaxcg-")
-            link = Path(folder.name) / Path(path).name
             link.symlink_to(Path(path).resolve())
+            _try_header(str(link))
             try:
                 reader = get_reader_for(str(link))(str(link), n_atoms=beads.n_file_atoms)
             except ValueError:
                 # Formats without a number of atoms of their own, and trajectories of the solute alone.
                 reader = get_reader_for(str(link))(str(link), n_atoms=beads.n_beads)
         except Exception as error:  # readers raise anything on damaged files
+            folder.cleanup()
             raise InputError(f"{path}: cannot be read as a trajectory ({first_line(error)}).") from error
     weakref.finalize(reader, folder.cleanup)
     return reader
+
+
+def _try_header(path: str) -> None:
+    """Opens a Gromacs trajectory once: MDAnalysis' reader prints a traceback of its own when that fails."""
+    from MDAnalysis.lib.formats import libmdaxdr
+
+    opener = {".xtc": libmdaxdr.XTCFile, ".trr": libmdaxdr.TRRFile}.get(Path(path).suffix.lower())
+    if opener is not None:
+        opener(path).close()

@@ -74,7 +74,7 @@ def load_tree(path: str | os.PathLike) -> Any:
         InputError: as `load_problem`.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             header = json.loads(bytes(archive["header"]).decode())
             arrays = {name: archive[name] for name in archive.files if name != "header"}
     except FileNotFoundError:

@@ -60,7 +60,9 @@ def sparse_product(index, weight, index_t, weight_t, x: Array) -> Array:
         (rows, ...) array in the dtype of ``x``.
     """
     x = jnp.asarray(x)
-    return cast(Array, _product_p.bind(jnp.asarray(index), jnp.asarray(weight), jnp.asarray(index_t), jnp.asarray(weight_t), x))
+    return cast(
+        Array, _product_p.bind(jnp.asarray(index), jnp.asarray(weight), jnp.asarray(index_t), jnp.asarray(weight_t), x)
+    )
 
 
 def _abstract(index, weight, index_t, weight_t, x):
@@ -80,8 +82,14 @@ def _jvp(primals, tangents):
     dx, dweight = tangents[4], tangents[1]
     if not isinstance(dweight, ad.Zero):
         # Differentiating the weights (learned maps) takes the plain path.
-        return jax.jvp(lambda w, v: _product(index, w, index_t, weight_t, v), (weight, x), (dweight, ad.instantiate_zeros(dx)))
-    tangent = ad.Zero.from_primal_value(out) if isinstance(dx, ad.Zero) else sparse_product(index, weight, index_t, weight_t, dx)
+        return jax.jvp(
+            lambda w, v: _product(index, w, index_t, weight_t, v), (weight, x), (dweight, ad.instantiate_zeros(dx))
+        )
+    tangent = (
+        ad.Zero.from_primal_value(out)
+        if isinstance(dx, ad.Zero)
+        else sparse_product(index, weight, index_t, weight_t, dx)
+    )
     return out, tangent
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from ..typing import Array, AtomScalars, AtomVectors, BeadVectors
+from ..typing import Array, AtomArray, AtomScalars, BeadArray
 from ._sparse import padded_rows, sparse_product
 
 
@@ -67,10 +67,14 @@ class LinearMap(eqx.Module):
         totals = np.bincount(bead_index, weights=weight, minlength=n_beads)
         empty = np.flatnonzero(np.bincount(bead_index, minlength=n_beads) == 0)
         if empty.size:
-            raise ValueError(f"LinearMap: bead {empty[0]} has no atom ({empty.size} such beads); give every bead an atom.")
+            raise ValueError(
+                f"LinearMap: bead {empty[0]} has no atom ({empty.size} such beads); give every bead an atom."
+            )
         wrong = np.flatnonzero(np.abs(totals - 1) > 1e-6)
         if wrong.size:
-            raise ValueError(f"LinearMap: weights of bead {wrong[0]} sum to {totals[wrong[0]]:.6g}, expected 1; normalise each row.")
+            raise ValueError(
+                f"LinearMap: weights of bead {wrong[0]} sum to {totals[wrong[0]]:.6g}, expected 1; normalise each row."
+            )
         weight = weight / totals[bead_index]
 
         pattern = _LiftPattern.of(bead_index, atom_index, weight, n_beads, n_atoms)
@@ -106,11 +110,11 @@ class LinearMap(eqx.Module):
 
     # -- the map --------------------------------------------------------------------------------------------------
 
-    def __call__(self, x: AtomVectors) -> BeadVectors:
+    def __call__(self, x: AtomArray) -> BeadArray:
         """Bead positions of the configuration ``x``: (atoms, ...) → (beads, ...), in the units of ``x``."""
         return sparse_product(self._bead_atoms, self._bead_weights, self._atom_beads, self._atom_weights, x)
 
-    def transpose(self, v: BeadVectors) -> AtomVectors:
+    def transpose(self, v: BeadArray) -> AtomArray:
         """Wᵀ v: spreads bead vectors (e.g. forces on beads) over the atoms: (beads, ...) → (atoms, ...)."""
         return sparse_product(self._atom_beads, self._atom_weights, self._bead_atoms, self._bead_weights, v)
 
@@ -129,18 +133,18 @@ class LinearMap(eqx.Module):
         index, weight, index_t, weight_t = self._pattern.lift(masses)
         return Fibre(mapping=self, _index=index, _weight=weight, _index_t=index_t, _weight_t=weight_t)
 
-    def pseudoinverse(self, y: BeadVectors, masses: AtomScalars | None = None) -> AtomVectors:
+    def pseudoinverse(self, y: BeadArray, masses: AtomScalars | None = None) -> AtomArray:
         """Minimum-norm reconstruction x* = A⁺ y (theory: Moore-Penrose), in the metric of ``masses`` if given.
 
         Atoms in no bead are placed at the origin: they lie in the null space.
         """
         return self.fibre(masses).lift(y)
 
-    def tangent(self, v: AtomVectors, masses: AtomScalars | None = None) -> AtomVectors:
+    def tangent(self, v: AtomArray, masses: AtomScalars | None = None) -> AtomArray:
         """Component of the velocity ``v`` in the null space of the map, orthogonal in the metric of ``masses``."""
         return self.fibre(masses).tangent(v)
 
-    def retract(self, x: AtomVectors, y: BeadVectors, masses: AtomScalars | None = None) -> AtomVectors:
+    def retract(self, x: AtomArray, y: BeadArray, masses: AtomScalars | None = None) -> AtomArray:
         """Nearest point to ``x`` (in the metric of ``masses``) on the fibre M(x) = y."""
         return self.fibre(masses).retract(x, y)
 
@@ -176,20 +180,20 @@ class Fibre(eqx.Module):
     _index_t: Array
     _weight_t: Array
 
-    def lift(self, r: BeadVectors) -> AtomVectors:
+    def lift(self, r: BeadArray) -> AtomArray:
         """m⁻¹ Wᵀ (W m⁻¹ Wᵀ)⁻¹ r: the smallest atomic displacement that moves the beads by ``r``."""
         return sparse_product(self._index, self._weight, self._index_t, self._weight_t, r)
 
-    def tangent(self, v: AtomVectors) -> AtomVectors:
+    def tangent(self, v: AtomArray) -> AtomArray:
         """Projects the velocity ``v`` onto the null space, orthogonally in the mass metric."""
         return v - self.lift(self.mapping(v))
 
-    def cotangent(self, f: AtomVectors) -> AtomVectors:
+    def cotangent(self, f: AtomArray) -> AtomArray:
         """Projects the force or momentum ``f`` so that m⁻¹ f lies in the null space (transpose of `tangent`)."""
         lifted = sparse_product(self._index_t, self._weight_t, self._index, self._weight, f)
         return f - self.mapping.transpose(lifted)
 
-    def retract(self, x: AtomVectors, y: BeadVectors) -> AtomVectors:
+    def retract(self, x: AtomArray, y: BeadArray) -> AtomArray:
         """Nearest point of the fibre M(x) = y to ``x``."""
         return x + self.lift(y - self.mapping(x))
 
