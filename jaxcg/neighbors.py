@@ -11,7 +11,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.spatial import cKDTree
+from jax.core import Tracer
+from scipy.spatial import KDTree
 
 from .typing import Array, AtomVectors, Bool, Float, Int
 
@@ -114,7 +115,7 @@ def make_table(
     Concrete positions on a CPU go through a k-d tree on the host (an orthorhombic box or none); traced positions,
     accelerators and triclinic boxes through the compiled comparison of all pairs.
     """
-    traced = isinstance(x, jax.core.Tracer) or isinstance(box, jax.core.Tracer) or isinstance(exclude, jax.core.Tracer)
+    traced = isinstance(x, Tracer) or isinstance(box, Tracer) or isinstance(exclude, Tracer)
     if traced or jax.default_backend() != "cpu" or (box is not None and not _orthorhombic(np.asarray(box))):
         return _compiled_table(x, radius, capacity, exclude, box)
     host = np.asarray(x, dtype=np.float64)
@@ -127,14 +128,14 @@ def _orthorhombic(box: np.ndarray) -> bool:
     return np.count_nonzero(box - np.diag(np.diag(box))) == 0
 
 
-def _tree(x: np.ndarray, box: np.ndarray | None) -> tuple[cKDTree, np.ndarray]:
+def _tree(x: np.ndarray, box: np.ndarray | None) -> tuple[KDTree, np.ndarray]:
     """k-d tree of the positions; a triclinic box is treated as open, which only undercounts at its faces."""
     if box is None or not _orthorhombic(np.asarray(box)):
-        return cKDTree(x), x
+        return KDTree(x), x
     lengths = np.diag(np.asarray(box, dtype=np.float64))
     wrapped = x - np.floor(x / lengths) * lengths
     wrapped[wrapped >= lengths] = 0.0
-    return cKDTree(wrapped, boxsize=lengths), wrapped
+    return KDTree(wrapped, boxsize=lengths), wrapped
 
 
 def _from_tree(x: Array, host: np.ndarray, radius: float, capacity: int, exclude, box) -> NeighborTable:

@@ -45,7 +45,7 @@ def add(*vectors: Triple) -> Triple:
 def corners(x: AtomVectors, atoms: Array) -> list[Triple]:
     """Positions of the atoms of each term: one triple of (terms,) arrays per column of ``atoms`` (terms, k)."""
     # One gather for all: several of them compile slowly and run no faster.
-    points = x.T.at[:, atoms.T].get(mode="promise_in_bounds")
+    points = jnp.asarray(x).T.at[:, atoms.T].get(mode="promise_in_bounds")
     return [(points[0, k], points[1, k], points[2, k]) for k in range(atoms.shape[1])]
 
 

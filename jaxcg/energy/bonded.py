@@ -34,6 +34,7 @@ class HarmonicBond(AbstractAnalyticEnergy):
         self.incidence = Incidence(table, n_atoms)
 
     def energy_and_gradient(self, x: AtomVectors) -> tuple[Scalar, Array]:
+        """Energy (kJ/mol) and gradient (kJ/mol/nm) at ``x``."""
         length, stiffness = self.length.astype(x.dtype), self.stiffness.astype(x.dtype)
         start, end = corners(x, self.atoms)
         d = subtract(start, end)
@@ -71,6 +72,7 @@ class HarmonicAngle(AbstractAnalyticEnergy):
         self.incidence = Incidence(table, n_atoms)
 
     def energy_and_gradient(self, x: AtomVectors) -> tuple[Scalar, Array]:
+        """Energy (kJ/mol) and gradient (kJ/mol/nm) at ``x``."""
         reference, stiffness = self.angle.astype(x.dtype), self.stiffness.astype(x.dtype)
         start, vertex, end = corners(x, self.atoms)
         theta, first, last = angle(subtract(start, vertex), subtract(end, vertex))

@@ -3,6 +3,7 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ..neighbors import NeighborTable
 from ..typing import Array, AtomVectors, Float, Int, Scalar
@@ -88,9 +89,9 @@ class GeneralizedBorn(AbstractAnalyticEnergy):
         scaled_radii,
         *,
         offset: float = 0.009,
-        alpha=1.0,
-        beta=0.8,
-        gamma=4.85,
+        alpha: float | np.ndarray = 1.0,
+        beta: float | np.ndarray = 0.8,
+        gamma: float | np.ndarray = 4.85,
         neck: Neck | None = None,
         solute_dielectric: float = 1.0,
         solvent_dielectric: float = 78.5,
@@ -120,10 +121,11 @@ class GeneralizedBorn(AbstractAnalyticEnergy):
     def born_radii(self, x: AtomVectors) -> Array:
         """Effective Born radii, nm."""
         term = self._cast(x.dtype)
-        return term._radius(term._descreening(x))
+        return term._radius(term._descreening(jnp.asarray(x)))
 
     def energy_and_gradient(self, x: AtomVectors) -> tuple[Scalar, Array]:
-        return self._cast(x.dtype)._energy_and_gradient(x)
+        """Energy (kJ/mol) and gradient (kJ/mol/nm) at ``x``."""
+        return self._cast(x.dtype)._energy_and_gradient(jnp.asarray(x))
 
     def _cast(self, dtype) -> "GeneralizedBorn":
         return jax.tree.map(lambda a: a.astype(dtype) if eqx.is_inexact_array(a) else a, self)

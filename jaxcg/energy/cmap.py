@@ -46,6 +46,7 @@ class CMAPTorsion(AbstractAnalyticEnergy):
         self.incidence = Incidence(table, n_atoms)
 
     def energy_and_gradient(self, x: AtomVectors) -> tuple[Scalar, Array]:
+        """Energy (kJ/mol) and gradient (kJ/mol/nm) at ``x``."""
         points = corners(x, self.atoms)
         phi, phi_gradients = _angle(points[:4])
         psi, psi_gradients = _angle(points[4:])

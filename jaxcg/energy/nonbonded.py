@@ -143,7 +143,8 @@ class Nonbonded(AbstractAnalyticEnergy):
         return self.pairs.moved(x, 0.5 * self.skin)
 
     def energy_and_gradient(self, x: AtomVectors) -> tuple[Scalar, Array]:
-        energy, gradient = self._pair_sum(x)
+        """Energy (kJ/mol) and gradient (kJ/mol/nm) at ``x``."""
+        energy, gradient = self._pair_sum(jnp.asarray(x))
         exception_energy, exception_gradient = self._exception_sum(x)
         energy = energy + exception_energy
         if self.dispersion and self.box is not None and self.cutoff is not None:
@@ -154,7 +155,7 @@ class Nonbonded(AbstractAnalyticEnergy):
             energy = jnp.where(self.pairs.overflow > 0, jnp.nan, energy)
         return energy, gradient + exception_gradient
 
-    def _pair_sum(self, x: AtomVectors) -> tuple[Scalar, Array]:
+    def _pair_sum(self, x: Array) -> tuple[Scalar, Array]:
         charges = self.charges.astype(x.dtype) * jnp.sqrt(self.coulomb_constant).astype(x.dtype)
         half_sigma = 0.5 * self.sigmas.astype(x.dtype)
         root = 2.0 * safe_sqrt(self.epsilons.astype(x.dtype))
@@ -215,7 +216,8 @@ def pair_energy(
         sigma: nm.
         depth: 4 ε.
         field: reaction-field constants (k, c).
-        switch, cutoff: the Lennard-Jones part is multiplied by 1 − 10 t³ + 15 t⁴ − 6 t⁵, t = (r − switch)/(cutoff − switch).
+        switch, cutoff: with t = (r − switch)/(cutoff − switch) the Lennard-Jones part is multiplied by
+            1 − 10 t³ + 15 t⁴ − 6 t⁵.
     """
     bounded = jnp.maximum(r2, NEAREST)
     inverse = jax.lax.rsqrt(bounded)

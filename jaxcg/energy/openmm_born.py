@@ -44,11 +44,7 @@ _ADVICE = "jaxcg knows OpenMM's OBC1, OBC2, GBn and GBn2; use solvent obc2 or gb
 def read_gbsa_obc(force, system, positions) -> list[AbstractEnergy]:
     """OBC2 as OpenMM's ``GBSAOBCForce``."""
     del system, positions
-    method = force.getNonbondedMethod()
-    if method not in (_NO_CUTOFF, _CUTOFF_NON_PERIODIC):
-        raise InputError(
-            "The GBSAOBCForce is periodic, which jaxcg does not evaluate; use NoCutoff or CutoffNonPeriodic."
-        )
+    cutoff = _cutoff(force, "GBSAOBCForce")
     charges, radii, scale = columns(force, force.getNumParticles(), "getParticleParameters")
     offset = 0.009
     return [
@@ -61,7 +57,7 @@ def read_gbsa_obc(force, system, positions) -> list[AbstractEnergy]:
             solvent_dielectric=force.getSolventDielectric(),
             surface_energy=4.0 * np.pi * float(plain(force.getSurfaceAreaEnergy())),
             engulfing=True,
-            cutoff=float(plain(force.getCutoffDistance())) if method == _CUTOFF_NON_PERIODIC else None,
+            cutoff=cutoff,
         )
     ]
 
@@ -73,11 +69,7 @@ def read_custom_gb(force, system, positions) -> list[AbstractEnergy]:
         InputError: any other formula.
     """
     del system, positions
-    method = force.getNonbondedMethod()
-    if method not in (_NO_CUTOFF, _CUTOFF_NON_PERIODIC):
-        raise InputError(
-            "The CustomGBForce is periodic, which jaxcg does not evaluate; use NoCutoff or CutoffNonPeriodic."
-        )
+    cutoff = _cutoff(force, "CustomGBForce")
     if force.getNumExclusions() or force.getNumGlobalParameters() or force.getNumComputedValues() != 2:
         raise InputError(f"The CustomGBForce is not one jaxcg recognises; {_ADVICE}.")
     names = [force.getPerParticleParameterName(i) for i in range(force.getNumPerParticleParameters())]
@@ -87,7 +79,7 @@ def read_custom_gb(force, system, positions) -> list[AbstractEnergy]:
         raise InputError(f"The CustomGBForce has per-particle parameters {names}; {_ADVICE}.")
     neck = _read_integral(force, values)
     (alpha, beta, gamma), offset = _read_radius(force, values)
-    settings = _read_energy(force, method == _CUTOFF_NON_PERIODIC)
+    settings = _read_energy(force, cutoff is not None)
     return [
         GeneralizedBorn(
             values["charge"],
@@ -98,10 +90,18 @@ def read_custom_gb(force, system, positions) -> list[AbstractEnergy]:
             beta=beta,
             gamma=gamma,
             neck=neck,
-            cutoff=float(plain(force.getCutoffDistance())) if method == _CUTOFF_NON_PERIODIC else None,
+            cutoff=cutoff,
             **settings,
         )
     ]
+
+
+def _cutoff(force, name: str) -> float | None:
+    """Cutoff in nm, None without one."""
+    method = force.getNonbondedMethod()
+    if method not in (_NO_CUTOFF, _CUTOFF_NON_PERIODIC):
+        raise InputError(f"The {name} is periodic, which jaxcg does not evaluate; use NoCutoff or CutoffNonPeriodic.")
+    return float(plain(force.getCutoffDistance())) if method == _CUTOFF_NON_PERIODIC else None
 
 
 def _match(template: str, expression: str) -> list[float] | None:

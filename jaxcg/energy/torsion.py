@@ -49,6 +49,7 @@ class PeriodicTorsion(AbstractAnalyticEnergy):
         self.incidence = Incidence(quartets, n_atoms)
 
     def energy_and_gradient(self, x: AtomVectors) -> tuple[Scalar, Array]:
+        """Energy (kJ/mol) and gradient (kJ/mol/nm) at ``x``."""
         phase, stiffness = self.phase.astype(x.dtype), self.stiffness.astype(x.dtype)
         zero = jnp.zeros((1,), x.dtype)
         even = jnp.concatenate([stiffness * jnp.cos(phase), zero])[self.members]

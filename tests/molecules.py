@@ -1,0 +1,59 @@
+"""OpenMM systems for tests of energies: a peptide fragment, villin, ubiquitin and a solvated box."""
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import openmm.app
+from openmm import unit
+from openmm.app import ForceField, Modeller, PDBFile
+
+FRAMES = Path(__file__).parent / "data" / "frames"
+_SOLVATED = Path(openmm.app.__file__).parent / "data" / "test.pdb"
+
+
+@cache
+def _forcefield(*files):
+    return ForceField(*files)
+
+
+@cache
+def _villin(first=None, last=None):
+    """Villin of OpenMM's own test file, or some of its residues."""
+    pdb = PDBFile(str(_SOLVATED))
+    modeller = Modeller(pdb.topology, pdb.positions)
+    protein = [r for r in modeller.topology.residues() if r.name not in ("HOH", "Cl", "Na")]
+    kept = {r.index for r in protein[first:last]}
+    modeller.delete([r for r in modeller.topology.residues() if r.index not in kept])
+    return modeller.topology, np.array(modeller.positions.value_in_unit(unit.nanometer))
+
+
+@cache
+def _ubiquitin():
+    pdb = PDBFile(str(FRAMES / "ubiquitin" / "aa.pdb"))
+    modeller = Modeller(pdb.topology, pdb.positions)
+    modeller.deleteWater()
+    modeller.addHydrogens(_forcefield("amber14-all.xml"))
+    return modeller.topology, np.array(modeller.positions.value_in_unit(unit.nanometer))
+
+
+@cache
+def _box():
+    pdb = PDBFile(str(_SOLVATED))
+    return pdb.topology, np.array(pdb.positions.value_in_unit(unit.nanometer))
+
+
+def molecule(name: str, *forcefield: str, **settings):
+    """OpenMM system and positions (nm) of ``fragment``, ``villin``, ``ubiquitin`` or ``box`` (villin in water)."""
+    if name == "fragment":
+        topology, positions = _villin(20, 23)
+        # The chain goes on at both ends.
+        settings["ignoreExternalBonds"] = True
+    else:
+        topology, positions = {"villin": _villin, "ubiquitin": _ubiquitin, "box": _box}[name]()
+    settings.setdefault("rigidWater", False)
+    for key in ("nonbondedCutoff", "switchDistance"):
+        if settings.get(key) is not None:
+            settings[key] = settings[key] * unit.nanometer
+    system = _forcefield(*(forcefield or ("amber14-all.xml",))).createSystem(topology, **settings)
+    return system, positions
