@@ -256,3 +256,30 @@ def test_bad_structure_gives_one_line_and_writes_nothing(tmp_path, cache):
     assert process.stderr.count("\n") == 1
     assert "XYZ" in process.stderr
     assert os.listdir(tmp_path) == ["bad.pdb"]
+
+
+@pytest.mark.parametrize("with_structure", [False, True])
+def test_run_that_ends_badly_exits_with_3_and_a_report(with_structure, tmp_path, monkeypatch, capsys):
+    import jaxcg.backmap
+    from jaxcg.backmap import BackmapResult
+    from jaxcg.data import example
+    from jaxcg.errors import ResultError
+    from jaxcg.io import build_molecule
+
+    def fail(structure, *, progress, **settings):
+        error = ResultError("frame 0: 1 stereo errors left after every repair (first: CA of LYS 33)")
+        if with_structure:
+            error.result = BackmapResult(build_molecule(example("villin").structure), settings, [])
+        raise error
+
+    monkeypatch.setattr("jaxcg.cli.backmap.configure_jax", lambda: None)
+    monkeypatch.setattr(jaxcg.backmap, "backmap", fail)
+    monkeypatch.chdir(tmp_path)
+    assert main(["backmap", "--example", "villin", "--quiet"]) == 3
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1
+    assert "LYS 33" in captured.err
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["outcome"] == "bad"
+    assert "LYS 33" in report["error"]
+    assert "LYS 33" in (tmp_path / "out" / "report.html").read_text()
