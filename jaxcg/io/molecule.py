@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -87,6 +87,25 @@ class Molecule:
         return from_openmm(self.openmm_system)
 
 
+    def with_alternative_mapping(self) -> Molecule:
+        """The same molecule with the other choice of hydrogens in the beads.
+
+        Raises:
+            InputError: there is no other choice.
+        """
+        if self.alternative_mapping is None:
+            raise InputError("this mapping has no choice of hydrogens; use it as it is.")
+        other = replace(
+            self,
+            mapping=self.alternative_mapping,
+            alternative_mapping=self.mapping,
+            hydrogens=not self.hydrogens,
+            notes=tuple(note for note in self.notes if not note.startswith("mapping ")),
+        )
+        other.__dict__["energy"] = self.energy  # costly, and the same
+        return other
+
+
 def build_molecule(
     beads: Beads | str | os.PathLike,
     *,
@@ -142,9 +161,13 @@ def build_molecule(
     variants = residue_variants(beads.residues, pairs, asked)
     built = build_topology(beads.residues, variants, pairs, library, beads.path)
     notes += _protonation_notes(beads, variants, asked)
+    system = describe(built.topology)
+    _, _, unknown = stereo_centers(system.residue_names, system.residue_atoms())
+    if unknown:
+        notes.append(f"no stereochemistry known for {', '.join(unknown)}: not in the component dictionary")
     return _assemble(
         beads,
-        describe(built.topology),
+        system,
         built.topology,
         library.create_system(built.topology, nonbonded_cutoff=nonbonded_cutoff, residue_templates=built.templates),
         library,

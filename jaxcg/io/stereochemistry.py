@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from functools import cache
+from importlib.resources import files
 from itertools import pairwise
 from typing import Any
 
@@ -25,6 +27,14 @@ def component_centers(name: str) -> tuple[tuple[str, str, str, str, float], ...]
     (a − centre) · [(b − centre) × (c − centre)] in the dictionary's ideal coordinates. Unknown components give an
     empty tuple.
     """
+    stored = _stored_centers()
+    if name in stored:
+        return stored[name]
+    return dictionary_centers(name)
+
+
+def dictionary_centers(name: str) -> tuple[tuple[str, str, str, str, float], ...]:
+    """What `component_centers` says, always from the dictionary itself."""
     component = _component(name)
     if component is None:
         return ()
@@ -75,7 +85,7 @@ def stereo_centers(
     centers, signs, unknown = [], [], []
     for name, atoms in zip(residue_names, residue_atoms):
         table = component_centers(name) or _LIPID_CENTERS.get(name, ())
-        if not table and _component(name) is None and name not in unknown:
+        if not table and name not in _stored_centers() and _component(name) is None and name not in unknown:
             unknown.append(name)
         for *quartet, sign in table:
             if all(atom in atoms for atom in quartet):
@@ -147,6 +157,13 @@ _LIPID_CENTERS: dict[str, tuple[tuple[str, str, str, str, float], ...]] = dict.f
     # Seen with the lowest priority (H) away, R runs clockwise: O21, C1, C3 have a negative triple product.
     (("C2", "O21", "C1", "C3", -1.0),),
 )
+
+
+@cache
+def _stored_centers() -> dict[str, tuple[tuple[str, str, str, str, float], ...]]:
+    # Opening the whole dictionary takes seconds; the amino acids are kept (a test compares them with it).
+    text = (files("jaxcg.data") / "amino_acid_stereo.json").read_text()
+    return {name: tuple((*quartet, sign) for *quartet, sign in centers) for name, centers in json.loads(text).items()}
 
 
 @cache

@@ -57,6 +57,11 @@ def martini(name: str = "martini3") -> MappingScheme:
         standard, _ = standard_residue(key)
         if key == standard or standard not in rules:
             chosen[standard] = standardise(rule, standard, _VARIANT_ATOMS.get(target, _VARIANT_ATOMS["martini22"]))
+    if target != "martini3001":
+        # Only Martini 3's files say what the second nitrogen hydrogen of histidine is part of; elsewhere it is lost.
+        histidine = chosen["HIS"]
+        shares = {atom: beads for atom, beads in histidine.shares.items() if atom != "HD1"}
+        chosen["HIS"] = replace(histidine, shares=shares)
     return MappingScheme(name=target, rules=chosen)
 
 
