@@ -14,6 +14,9 @@ from .chains import Chains
 from .hmc import HMCInfo, HMCState
 from .langevin import Heating, Langevin
 
+#: Gradient evaluations between two reports of progress, checkpoints and checks, over all chains.
+GRADIENTS_PER_CHUNK = 1500
+
 
 class DualAveraging(NamedTuple):
     """State of Nesterov's dual averaging of log step size; fields are scalars or one per chain.
@@ -144,7 +147,6 @@ def burn_in(
     friction: float = 20.0,
     progress: Callable[[int, int, Any], None] | None = None,
     checkpoint=None,
-    chunk: int = 250,
 ) -> BurnIn:
     """Brings chains from minima to the temperature of the posterior by constrained Langevin dynamics.
 
@@ -157,7 +159,7 @@ def burn_in(
         hold: steps at full temperature after that.
         step_size: ps, at full temperature.
         friction: 1/ps.
-        progress, checkpoint, chunk: see `jaxcg.run.run`.
+        progress, checkpoint: see `jaxcg.run.run`.
 
     Returns:
         The `BurnIn`.
@@ -171,6 +173,7 @@ def burn_in(
     )
     kernel = Chains(heating)
     state = kernel.init(key, positions)
+    chunk = max(GRADIENTS_PER_CHUNK // positions.shape[0], 10)
     result = run(
         kernel, state, key, heat + hold, chunk=chunk, progress=progress, checkpoint=checkpoint, label="burn-in"
     )

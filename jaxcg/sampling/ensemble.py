@@ -14,7 +14,7 @@ from ..posterior import Posterior
 from ..run import run
 from ..typing import Array, AtomScalars, PRNGKeyArray
 from ..units import GAS_CONSTANT
-from .adaptation import AdaptiveChains, burn_in
+from .adaptation import GRADIENTS_PER_CHUNK, AdaptiveChains, burn_in
 from .chains import Chains
 from .diagnostics import bulk_effective_sample_size, rank_normalised_r_hat
 from .hmc import HMC
@@ -170,7 +170,7 @@ def sample(
         )
         warm, temperature, start_potentials = burned.positions, burned.temperature, burned.potential[0]
     rounds = -(-samples // chains)
-    chunk = max(_GRADIENTS_PER_CHUNK // (steps * thin), 1) * thin
+    chunk = max(GRADIENTS_PER_CHUNK // (steps * thin * chains), 1) * thin
     # One compiled chunk serves both runs, and any number of samples.
     settings = {"every": thin, "observe": _observe, "chunk": chunk}
     tuned = run(
@@ -254,7 +254,6 @@ def verdict(r_hat: float, effective: float, chains: int, acceptance: np.ndarray,
 
 
 _STAGES = ("heating", "tuning", "sampling")
-_GRADIENTS_PER_CHUNK = 1000
 
 
 def _observe(state):
