@@ -10,13 +10,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..energy import PeriodicTorsion
 from ..energy.base import SumEnergy
 from ..mapping.linear import LinearMap
 from ..posterior import Posterior
 from ..typing import Array, PRNGKeyArray
+from .isomers import choose_isomers, proline_peptides
 from .map_estimate import MapEstimate, map_estimate
 from .prior import OMEGA_PRIOR, OMEGA_SOFT, WEIGHT, omega_restraint, ramachandran_energy
 from .quality import Quality, quality
+from .quality.vectors import dihedrals
 from .relaxer import STRAIN_LIMIT, Relaxer, cast
 from .result import FrameResult
 
@@ -73,6 +76,13 @@ class Engine:
         self.temperature, self.beads, self.dtype = temperature, beads, dtype
         self.bead_noise = BEAD_NOISE if bead_noise is None else bead_noise
         self.prior_weight = backbone_prior
+        self._settings = {
+            "temperature": temperature,
+            "beads": beads,
+            "bead_noise": bead_noise,
+            "backbone_prior": backbone_prior,
+            "dtype": dtype,
+        }
         self.energy = cast(molecule.energy, dtype)
         self.relaxer = Relaxer(
             self.system,
@@ -82,6 +92,10 @@ class Engine:
             exact_prior_weight=self.weight(soft=False),
             temperature=temperature,
         )
+
+    def with_molecule(self, molecule: Any) -> "Engine":
+        """An engine of the same settings for another molecule, or the same with another map."""
+        return Engine(molecule, **self._settings)
 
     def weight(self, *, soft: bool) -> float:
         """Weight of the backbone prior for noisy or exact beads, kT."""
@@ -113,10 +127,15 @@ class Engine:
             self._priors[soft] = energy
         return self._priors[soft]
 
-    def posterior(self, y: np.ndarray, mode: BeadMode) -> Posterior:
-        """p(x | y) of one frame."""
+    def posterior(self, y: np.ndarray, mode: BeadMode, double_bond_angles: np.ndarray | None = None) -> Posterior:
+        """p(x | y) of one frame; ``double_bond_angles`` (radians) where peptides are not those of the system."""
         y = np.asarray(y, dtype=self.dtype)
         prior = self.prior(soft=mode.noise is not None)
+        if double_bond_angles is not None and len(prior.parts) > len(self.energy.terms()):
+            phase = cast(np.asarray(double_bond_angles) + np.pi, self.dtype)
+            planes = prior.parts[-1]
+            if isinstance(planes, PeriodicTorsion):
+                prior = eqx.tree_at(lambda e: e.parts[-1].phase, prior, jnp.asarray(phase))
         return Posterior(prior, self.mapping, y, temperature=self.temperature, noise=mode.noise)
 
     # -- stages ---------------------------------------------------------------------------------------------------
@@ -136,8 +155,8 @@ class Engine:
         return BeadMode(self.bead_noise, f"{words}, above {100 * STRAIN_LIMIT:.0f} %: beads of a simulation"), None
 
     def relaxed_minimum(
-        self, y: np.ndarray, key: PRNGKeyArray, mode: BeadMode, heavy=None, start=None
-    ) -> tuple[MapEstimate, list[tuple[str, int, np.ndarray]], int, dict[str, float]]:
+        self, y: np.ndarray, key: PRNGKeyArray, mode: BeadMode, heavy=None, start=None, cis=None
+    ) -> tuple[MapEstimate, list[tuple[str, int, np.ndarray]], int, dict[str, float], tuple[int, ...]]:
         """Relaxes a frame, minimises its posterior and repairs what the checks find; the least bad try is kept.
 
         Arguments:
@@ -146,35 +165,50 @@ class Engine:
             mode: how beads are held.
             heavy: an embedding to go on from.
             start: (atoms, 3) complete structure to minimise from instead of relaxing.
+            cis: prolines to have cis peptides before them; None decides.
 
         Returns:
-            The MAP estimate, the stages passed, the number of repairs, seconds by stage.
+            The MAP estimate, the stages passed, the number of repairs, seconds by stage, prolines with a cis peptide.
         """
-        posterior = self.posterior(y, mode)
         seconds: dict[str, float] = {}
+        relaxer, soft = self.relaxer, mode.noise is not None
         if start is None:
-            relaxed = self.relaxer.relax(y, key, noise=mode.noise, start=heavy)
+            clock = perf_counter()
+            if cis is not None:
+                relaxer = relaxer.with_cis(tuple(proline_peptides(relaxer, cis).values()))
+            if heavy is None:
+                heavy = relaxer.embed(y, jax.random.fold_in(key, 0), soft=soft)
+            if cis is None:
+                relaxer, heavy, cis = choose_isomers(
+                    relaxer, self.molecule.prolines, heavy, y, jax.random.fold_in(key, 300), soft=soft
+                )
+            chosen = perf_counter() - clock
+            relaxed = relaxer.relax(y, key, noise=mode.noise, start=heavy)
             x, history, repairs = relaxed.x, list(relaxed.history), relaxed.repairs
             seconds.update(relaxed.seconds)
+            seconds["embedding"] += chosen
         else:
             x, history, repairs = np.asarray(start), [("reference", 0, np.asarray(start))], 0
+            cis = self._cis_in(x)
+            relaxer = relaxer.with_cis(tuple(proline_peptides(relaxer, cis).values()))
+        posterior = self.posterior(y, mode, relaxer.system.double_bond_angles)
         clock = perf_counter()
         best = map_estimate(posterior, x.astype(self.dtype), steps=MAP_STEPS, tolerance=MAP_TOLERANCE, throw=False)
-        bad = self.relaxer.bad_residues(np.asarray(best.x))
+        bad = relaxer.bad_residues(np.asarray(best.x))
         for attempt in range(MAP_REPAIRS):
             if not bad:
                 break
             repairs += 1
-            x, _, _ = self.relaxer.repair(
+            x, _, _ = relaxer.repair(
                 np.asarray(best.x, np.float32), y, jax.random.fold_in(key, 200 + attempt), noise=mode.noise, bad=bad
             )
             again = map_estimate(posterior, x.astype(self.dtype), steps=MAP_STEPS, tolerance=MAP_TOLERANCE, throw=False)
-            still = self.relaxer.bad_residues(np.asarray(again.x))
+            still = relaxer.bad_residues(np.asarray(again.x))
             if len(still) < len(bad):
                 best, bad = again, still
         history.append(("MAP", best.steps, np.asarray(best.x)))
         seconds["MAP"] = perf_counter() - clock
-        return best, history, repairs, seconds
+        return best, history, repairs, seconds, cis
 
     def frame(self, number: int, y: np.ndarray, key: PRNGKeyArray, *, start=None, reference=None) -> FrameResult:
         """The MAP structure of the frame with beads ``y`` (beads, 3) nm, judged."""
@@ -182,7 +216,7 @@ class Engine:
         clock = perf_counter()
         mode, heavy = self.choose(y, key)
         chosen = perf_counter() - clock
-        estimate, stages, repairs, seconds = self.relaxed_minimum(y, key, mode, heavy, start)
+        estimate, stages, repairs, seconds, cis = self.relaxed_minimum(y, key, mode, heavy, start)
         seconds["embedding"] = seconds.get("embedding", 0.0) + chosen
         clock = perf_counter()
         positions = self.on_fibre(np.asarray(estimate.x), y, mode)
@@ -204,10 +238,18 @@ class Engine:
             history=history,
             status=estimate.status,
             gradient_norm=estimate.gradient_norm,
+            bond_strain=self.relaxer.strain(positions[self.relaxer.heavy]),
             repairs=repairs,
+            cis_prolines=cis,
             quality=judged,
             seconds=seconds,
         )
+
+    def _cis_in(self, x: np.ndarray) -> tuple[int, ...]:
+        """Prolines whose preceding peptide is cis at ``x`` (atoms, 3)."""
+        peptides = proline_peptides(self.relaxer, self.molecule.prolines)
+        omega = dihedrals(x, self.system.double_bonds)
+        return tuple(p for p, number in peptides.items() if np.cos(omega[number]) > 0)
 
     def judge(self, positions: np.ndarray, y: np.ndarray, reference=None) -> Quality:
         """Every check on one structure."""

@@ -89,7 +89,12 @@ def ideal_geometry(system: System, energy: AbstractEnergy) -> Geometry:
         if (i, j, k) in angle_of and (j, k, l) in angle_of and _key(i, l) not in known:
             known[_key(i, l)] = 3
             length_of[_key(i, l)] = _one_four_distance(
-                bond_of[_key(i, j)], bond_of[_key(j, k)], bond_of[_key(k, l)], angle_of[(i, j, k)], angle_of[(j, k, l)], angle
+                bond_of[_key(i, j)],
+                bond_of[_key(j, k)],
+                bond_of[_key(k, l)],
+                angle_of[(i, j, k)],
+                angle_of[(j, k, l)],
+                angle,
             )
 
     centers, volumes = [], []
@@ -179,7 +184,13 @@ def _planar_dihedrals(system: System, torsions, bond_of) -> dict[tuple[int, int,
 
 def _one_four_distance(a, b, c, first_angle, second_angle, dihedral) -> float:
     start = np.array([a * np.cos(first_angle), a * np.sin(first_angle), 0.0])
-    end = np.array([b - c * np.cos(second_angle), c * np.sin(second_angle) * np.cos(dihedral), c * np.sin(second_angle) * np.sin(dihedral)])
+    end = np.array(
+        [
+            b - c * np.cos(second_angle),
+            c * np.sin(second_angle) * np.cos(dihedral),
+            c * np.sin(second_angle) * np.sin(dihedral),
+        ]
+    )
     return float(np.linalg.norm(end - start))
 
 

@@ -46,7 +46,7 @@ class HydrogenRules(eqx.Module):
             for slot, h in enumerate(hydrogens):
                 length = lengths.get(frozenset((h, int(parent))), 0.1)
                 if len(around) >= 3 or (len(around) == 2 and len(hydrogens) == 1):
-                    apex.append((h, parent, *(around + [-1, -1])[:3]))
+                    apex.append((h, parent, *[*around, -1, -1][:3]))
                     apex_length.append(length)
                 elif len(around) == 2:
                     pair.append((h, parent, *around))

@@ -86,7 +86,9 @@ def map_estimate(
     state = _start(posterior, fibre, optimizer, x0)
     history = []
     while True:
-        state = _advance(posterior, fibre, optimizer, state, jnp.int32(CHUNK), jnp.asarray(tolerance, x0.dtype), jnp.int32(steps))
+        state = _advance(
+            posterior, fibre, optimizer, state, jnp.int32(CHUNK), jnp.asarray(tolerance, x0.dtype), jnp.int32(steps)
+        )
         value, norm, step = (v.item() for v in (state.value, state.gradient_norm, state.step))
         history.append((step, value, norm))
         if not jnp.isfinite(state.best_value):
@@ -100,7 +102,9 @@ def map_estimate(
             break
         posterior = posterior.rebuild(state.x)
     if status == "not finite" and throw:
-        raise ResultError("map_estimate: the energy is not finite; start from a relaxed structure (see jaxcg.backmap.relax).")
+        raise ResultError(
+            "map_estimate: the energy is not finite; start from a relaxed structure (see jaxcg.backmap.relax)."
+        )
     return MapEstimate(state.best, state.best_value.item(), norm, step, status, history)
 
 

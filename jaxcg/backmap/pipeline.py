@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -13,6 +14,7 @@ from ..mapping.linear import LinearMap
 from ..sampling import EnsembleResult, heavy_hydrogen_masses, sample
 from ..typing import PRNGKeyArray
 from .engine import BeadMode, Engine
+from .isomers import proline_peptides
 from .result import BackmapResult, FrameResult
 
 #: Called as ``progress(stage, done, total)``.
@@ -20,6 +22,8 @@ ProgressCallback = Callable[[str, int, int], None]
 
 #: Cutoff of the force field without solvent (reaction field beyond), nm.
 NONBONDED_CUTOFF = 0.9
+#: Relative rms bond strain of an exact MAP structure above which the other map (with or without hydrogens) is tried.
+SUSPICIOUS_STRAIN = 0.011
 #: Most chains of an ensemble; each starts from an independent relaxation.
 MAX_CHAINS = 8
 #: Share of the memory an ensemble may take.
@@ -121,13 +125,18 @@ def backmap(
     try:
         for count, (number, y) in enumerate(chosen):
             report("MAP structures", count, len(chosen))
-            start = None
-            if start_from_reference:
-                start = superposed(molecule.reference_positions, molecule.mapping, y)
-            result.frames.append(
-                engine.frame(number, y, jax.random.fold_in(key, number), start=start, reference=_comparable(molecule, y))
-            )
+            reference = None
+            if molecule.reference_positions is not None:
+                reference = superposed(molecule.reference_positions, engine.mapping, y)
+            start = reference if start_from_reference else None
+            frame_key = jax.random.fold_in(key, number)
+            frame = engine.frame(number, y, frame_key, start=start, reference=reference)
+            if count == 0:
+                engine, frame, note = better_mapping(engine, frame, frame_key, start=start, reference=reference)
+                result.molecule, result.notes = engine.molecule, list(engine.molecule.notes) + note
+            result.frames.append(frame)
         report("MAP structures", len(chosen), len(chosen))
+        result.notes += _isomer_notes(engine, result.frames)
         _check(result)
         if samples:
             result.samples = ensemble(engine, result.frames[0], jax.random.fold_in(key, 2**30), samples, report)
@@ -157,17 +166,60 @@ def ensemble(
     starts = [frame.positions]
     for chain in range(1, chains):
         report("starting chains", chain, chains)
-        estimate, *_ = engine.relaxed_minimum(frame.y, jax.random.fold_in(key, chain), mode)
+        estimate, *_ = engine.relaxed_minimum(frame.y, jax.random.fold_in(key, chain), mode, cis=frame.cis_prolines)
         starts.append(engine.on_fibre(np.asarray(estimate.x), frame.y, mode))
     report("starting chains", chains, chains)
-    return sample(
-        engine.posterior(frame.y, mode),
+    drawn = sample(
+        engine.posterior(frame.y, mode, cis_angles(engine, frame.cis_prolines)),
         jnp.asarray(np.stack(starts).astype(engine.dtype)),
         jax.random.fold_in(key, 0),
         samples=samples,
         masses=heavy_hydrogen_masses(engine.system),
         progress=report,
     )
+    # The run's y may be float32; the samples are of the beads as given.
+    return replace(drawn, positions=np.stack([engine.on_fibre(x, frame.y, mode) for x in drawn.positions]))
+
+
+def cis_angles(engine: Engine, prolines: Sequence[int]) -> np.ndarray:
+    """Double-bond angles (radians) of the system with the peptides before ``prolines`` cis."""
+    angles = engine.system.double_bond_angles.copy()
+    angles[list(proline_peptides(engine.relaxer, prolines).values())] = 0.0
+    return angles
+
+
+def better_mapping(
+    engine: Engine, frame: FrameResult, key: PRNGKeyArray, *, start=None, reference=None
+) -> tuple[Engine, FrameResult, list[str]]:
+    """Whether hydrogens count in the beads: mapped beads that strain the bonds are tried with the other map too.
+
+    The same all-atom model gives other beads with and without hydrogens, and nothing in a file says which was used. The
+    wrong map shows: held exactly, it strains the bonds to twice what the right one needs.
+
+    Returns:
+        The engine and the frame to go on with, and notes for the user.
+    """
+    molecule = engine.molecule
+    if frame.bead_mode != "exact" or molecule.alternative_mapping is None or frame.bond_strain < SUSPICIOUS_STRAIN:
+        return engine, frame, []
+    other = engine.with_molecule(molecule.with_alternative_mapping())
+    tried = other.frame(frame.frame, frame.y, key, start=start, reference=reference)
+    words = {True: "with hydrogens", False: "of heavy atoms only"}
+    strains = f"{100 * frame.bond_strain:.1f} % of bond strain against {100 * tried.bond_strain:.1f} %"
+    if tried.bond_strain < frame.bond_strain:
+        return other, tried, [f"mapping: beads turned out to be centres {words[other.molecule.hydrogens]} ({strains})"]
+    return engine, frame, [f"mapping: beads are centres {words[molecule.hydrogens]}; the other choice needs {strains}"]
+
+
+def _isomer_notes(engine: Engine, frames: list[FrameResult]) -> list[str]:
+    """One line for each proline that came out cis."""
+    found = sorted({p for frame in frames for p in frame.cis_prolines})
+    counts = [sum(p in frame.cis_prolines for frame in frames) for p in found]
+    several = len(frames) > 1
+    return [
+        f"cis peptide before {engine.system.residue_label(p)}" + (f" in {n} of {len(frames)} frames" if several else "")
+        for p, n in zip(found, counts, strict=True)
+    ]
 
 
 def superposed(x: np.ndarray, mapping: LinearMap, y: np.ndarray) -> np.ndarray:
@@ -177,13 +229,6 @@ def superposed(x: np.ndarray, mapping: LinearMap, y: np.ndarray) -> np.ndarray:
     u, _, vt = np.linalg.svd((beads - center).T @ (y - target))
     flip = np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
     return (x - center) @ (u @ flip @ vt) + target
-
-
-def _comparable(molecule, y: np.ndarray) -> np.ndarray | None:
-    """Reference positions to compare a frame with, superposed by their beads; None without a reference."""
-    if molecule.reference_positions is None:
-        return None
-    return superposed(molecule.reference_positions, molecule.mapping, y)
 
 
 def _check(result: BackmapResult) -> None:

@@ -34,7 +34,11 @@ def omega_restraint(system: System, stiffness: float, angles: np.ndarray | None 
     angles = system.double_bond_angles if angles is None else angles
     count = len(angles)
     return PeriodicTorsion(
-        system.double_bonds, np.ones(count, dtype=int), angles + np.pi, np.full(count, stiffness), n_atoms=system.n_atoms
+        system.double_bonds,
+        np.ones(count, dtype=int),
+        angles + np.pi,
+        np.full(count, stiffness),
+        n_atoms=system.n_atoms,
     )
 
 

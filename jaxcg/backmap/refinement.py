@@ -3,10 +3,9 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
-from ..energy.base import AbstractEnergy, SumEnergy
+from ..energy.base import SumEnergy
 from ..mapping.linear import Fibre
 from ..typing import Array
 from ._rows import gather_forces, volume_forces
@@ -94,13 +93,3 @@ def refine(
         return Progress(x, moments, state.step + 1)
 
     return jax.lax.fori_loop(0, n_steps, step, progress)
-
-
-def bonded_terms(energy: AbstractEnergy, nonbonded: tuple[type, ...]) -> SumEnergy:
-    """The terms of ``energy`` that are none of the ``nonbonded`` types."""
-    return SumEnergy(tuple(term for term in energy.terms() if not isinstance(term, nonbonded)))
-
-
-def excluded_pairs(atoms: np.ndarray) -> np.ndarray:
-    """Pairs (pairs, 2) that the neighbour table leaves out: exclusions and 1-4 exceptions."""
-    return np.asarray(atoms).reshape(-1, 2)

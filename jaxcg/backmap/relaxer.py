@@ -40,7 +40,7 @@ EMBED_REPAIRS, REFINE_REPAIRS = 3, 6
 #: Spring of noisy beads in four dimensions, kJ/mol/nm².
 EMBED_BEAD_STIFFNESS = 3e3
 #: Bond strain (rms, relative) of the exact embedding above which beads are taken to be noisy.
-STRAIN_LIMIT = 0.03
+STRAIN_LIMIT = 0.04
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,31 @@ class Relaxer:
         self._contact_width: int | None = None
         self._neighbor_width: int | None = None
 
+    def with_cis(self, peptides: Sequence[int]) -> "Relaxer":
+        """The same relaxer with the double bonds numbered ``peptides`` cis; made once for each choice."""
+        chosen = tuple(sorted(peptides))
+        if not chosen:
+            return self
+        if chosen not in self._variants:
+            angles = self.system.double_bond_angles.copy()
+            angles[list(chosen)] = 0.0
+            variant = Relaxer(
+                self.system,
+                self.energy,
+                self.mapping,
+                prior_weight=self.prior_weights[True],
+                exact_prior_weight=self.prior_weights[False],
+                temperature=self.temperature,
+                double_bond_angles=angles,
+            )
+            variant._contact_width, variant._neighbor_width = self._contact_width, self._neighbor_width
+            self._variants[chosen] = variant
+        return self._variants[chosen]
+
+    @cached_property
+    def _variants(self) -> dict[tuple[int, ...], "Relaxer"]:
+        return {}
+
     @cached_property
     def _heavy_tables(self):
         return Restraints.of(self.heavy_geometry), cast(self.heavy_map.fibre())
@@ -140,7 +165,9 @@ class Relaxer:
 
     # -- stages ---------------------------------------------------------------------------------------------------
 
-    def embed(self, y: np.ndarray, key: PRNGKeyArray, *, soft: bool, start=None, steps: int = EMBED_STEPS) -> np.ndarray:
+    def embed(
+        self, y: np.ndarray, key: PRNGKeyArray, *, soft: bool, start=None, steps: int = EMBED_STEPS
+    ) -> np.ndarray:
         """Heavy atoms (heavy, 3), nm, from random four-dimensional positions or from ``start`` (heavy, 4)."""
         restraints, fibre = self._heavy_tables
         y = np.asarray(y, dtype=np.float32)
@@ -150,7 +177,9 @@ class Relaxer:
         if start is None:
             start = _random_start(key, anchors)
         spring = np.float32(EMBED_BEAD_STIFFNESS) if soft else None
-        return np.asarray(_embed(restraints, fibre, contacts, y, start, np.int32(steps), np.float32(EMBED_RATE), spring))
+        return np.asarray(
+            _embed(restraints, fibre, contacts, y, start, np.int32(steps), np.float32(EMBED_RATE), spring)
+        )
 
     def strain(self, heavy: np.ndarray) -> float:
         """Relative rms strain of the bonds between heavy atoms."""
@@ -330,9 +359,7 @@ def widened(system: System, residues: Sequence[int], shells: int) -> tuple[int, 
 
 def cast(tree: Any, dtype=np.float32) -> Any:
     """``tree`` with its floating-point arrays in ``dtype``."""
-    return jax.tree.map(
-        lambda leaf: np.asarray(leaf).astype(dtype) if eqx.is_inexact_array_like(leaf) else leaf, tree
-    )
+    return jax.tree.map(lambda leaf: np.asarray(leaf).astype(dtype) if eqx.is_inexact_array_like(leaf) else leaf, tree)
 
 
 _BONDED = (HarmonicBond, HarmonicAngle, PeriodicTorsion, CMAPTorsion)

@@ -25,7 +25,9 @@ class FrameResult:
         history: rows ``{"stage", "step", "energy"}`` along the way.
         status: ``"converged"``, ``"steps exhausted"`` or ``"not finite"`` of the MAP search.
         gradient_norm: rms of the projected gradient at the MAP, kJ/mol/nm.
+        bond_strain: relative rms deviation of the bonds between heavy atoms from their ideal lengths.
         repairs: how often residues were started anew.
+        cis_prolines: prolines (residue indices) whose preceding peptide was found to be cis.
         quality: the checks.
         seconds: spent in each stage.
     """
@@ -41,7 +43,9 @@ class FrameResult:
     history: list[dict[str, Any]]
     status: str
     gradient_norm: float
+    bond_strain: float
     repairs: int
+    cis_prolines: tuple[int, ...]
     quality: Quality | None
     seconds: dict[str, float]
 

@@ -1,4 +1,4 @@
-"""A softened non-bonded potential for the refinement: overlaps cost little at first, long-range charge is shifted off."""
+"""A softened non-bonded potential for the refinement: overlaps cost little at first, distant charges nothing."""
 
 import equinox as eqx
 import jax.numpy as jnp
