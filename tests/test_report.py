@@ -48,6 +48,8 @@ def frame(number=0, *, noise=None, shift=0.0) -> FrameResult:
         history=[{"stage": s, "step": 1, "energy": e} for s, e in (("embedding", 1e5), ("MAP", -1234.5))],
         status="converged",
         gradient_norm=1.0,
+        bond_strain=0.01,
+        cis_prolines=(),
         repairs=0,
         quality=quality(m.system, x, mapping=m.mapping, y=y, reference_positions=m.reference_positions),
         seconds={"MAP": 1.0},

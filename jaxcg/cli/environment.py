@@ -48,7 +48,7 @@ def configure_jax(*, host_devices: int | None = None) -> None:
     import jax
 
     jax.config.update("jax_enable_x64", True)
-    if os.environ.get("JAXCG_NO_CACHE", "") in ("", "0") and not jax.config.jax_compilation_cache_dir:
+    if os.environ.get("JAXCG_NO_CACHE", "") in ("", "0") and not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         folder = cache_folder()
         try:
             folder.mkdir(parents=True, exist_ok=True)

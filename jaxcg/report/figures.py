@@ -7,6 +7,7 @@ arrays give the same bytes.
 import io
 import re
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ BLUE, RED, GREEN, ORANGE, GRAY = "#4c8bd6", "#d9534f", "#4ba36f", "#d98a32", "#8
 #: Stands for the colour of the page's text and is replaced by ``currentColor``.
 _INK = "#010203"
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "jaxcg",
     "font.family": "sans-serif",

@@ -1,7 +1,7 @@
 """Arrays behind the pictures: distances, deviations and fluctuations of a structure or an ensemble."""
 
 import numpy as np
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from ..backmap.quality.tables import tables_of
 from ..system import System
@@ -25,7 +25,7 @@ def residue_strain(system: System, positions: np.ndarray, pairs: np.ndarray, len
 def contact_distances(system: System, positions: np.ndarray, cutoff: float = 0.45) -> np.ndarray:
     """Distances (nm) below ``cutoff`` between heavy atoms more than three bonds apart."""
     tables = tables_of(system)
-    pairs = tables.heavy[cKDTree(positions[tables.heavy]).query_pairs(cutoff, output_type="ndarray")].reshape(-1, 2)
+    pairs = tables.heavy[KDTree(positions[tables.heavy]).query_pairs(cutoff, output_type="ndarray")].reshape(-1, 2)
     pairs = np.sort(pairs, axis=1)
     pairs = pairs[~np.isin(pairs[:, 0] * system.n_atoms + pairs[:, 1], tables.near_keys)]
     return np.linalg.norm(positions[pairs[:, 0]] - positions[pairs[:, 1]], axis=1)

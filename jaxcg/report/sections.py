@@ -4,12 +4,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..backmap.pipeline import superposed
 from ..backmap.ramachandran import CLASSES, ramachandran_levels, ramachandran_tables
 from ..units import thermal_energy
 from . import figures, measures
 
 if TYPE_CHECKING:
     from ..backmap.result import BackmapResult, FrameResult
+    from ..sampling import EnsembleResult
+    from ..system import System
 
 
 _ALONG_THE_CHAIN = "Residues in file order; dotted lines separate chains."
@@ -82,10 +85,11 @@ def frames_section(result: "BackmapResult") -> dict:
     """Figures of each frame of a trajectory, as pictures and as a table."""
     frames = result.frames
     numbers = [frame.frame for frame in frames]
-    rows = [("energy / kJ mol$^{-1}$", [frame.energy for frame in frames])]
-    if all(frame.quality and frame.quality.ramachandran_favoured is not None for frame in frames):
-        rows.append(("Ramachandran favoured / %", [frame.quality.ramachandran_favoured for frame in frames]))
-    rows.append(("bead deviation, rms / nm", [_rms(bead_distance(result, frame)) for frame in frames]))
+    favoured = [frame.quality.ramachandran_favoured if frame.quality else None for frame in frames]
+    rows = [("energy / kJ mol$^{-1}$", np.array([frame.energy for frame in frames]))]
+    if None not in favoured:
+        rows.append(("Ramachandran favoured / %", np.array(favoured, dtype=float)))
+    rows.append(("bead deviation, rms / nm", np.array([_rms(bead_distance(result, frame)) for frame in frames])))
     table = {
         "head": [
             "frame",
@@ -117,9 +121,8 @@ def frames_section(result: "BackmapResult") -> dict:
     return {"anchor": "frames", "name": "Frames", "text": "", "figures": pictures, "table": table}
 
 
-def ensemble_section(result: "BackmapResult") -> dict:
+def ensemble_section(ensemble: "EnsembleResult", system: "System") -> dict:
     """Pictures of the posterior samples."""
-    ensemble, system = result.samples, result.molecule.system
     kt = thermal_energy(float(ensemble.temperature))
     pictures = [
         picture(
@@ -158,6 +161,15 @@ def bead_distance(result: "BackmapResult", frame: "FrameResult") -> np.ndarray:
     return np.linalg.norm(mapped - np.asarray(frame.y, dtype=float), axis=1)
 
 
+def reference_deviation(result: "BackmapResult", frame: "FrameResult") -> np.ndarray:
+    """(residues,) RMSD of heavy atoms to the reference, nm, with the beads of both superposed."""
+    molecule = result.molecule
+    reference = superposed(molecule.reference_positions, molecule.mapping, np.asarray(frame.y))
+    heavy = np.flatnonzero(molecule.system.heavy)
+    squared = ((np.asarray(frame.positions) - reference)[heavy] ** 2).sum(axis=1)
+    return measures.residue_rms(molecule.system, squared, heavy)
+
+
 def _ramachandran_panels(result: "BackmapResult") -> list[dict]:
     rows = [row for frame in result.frames if frame.quality for row in frame.quality.phi_psi]
     panels = []
@@ -191,9 +203,7 @@ def _residue_rows(result: "BackmapResult", frame: "FrameResult", distance: np.nd
         deviation = measures.residue_bead_deviation(molecule.system, molecule.mapping, distance)
         rows.append(("largest bead deviation", deviation))
     if molecule.reference_positions is not None:
-        heavy = np.flatnonzero(molecule.system.heavy)
-        squared = ((np.asarray(frame.positions) - molecule.reference_positions)[heavy] ** 2).sum(axis=1)
-        rows.append(("heavy-atom RMSD to the reference", measures.residue_rms(molecule.system, squared, heavy)))
+        rows.append(("heavy-atom RMSD to the reference", reference_deviation(result, frame)))
     return rows
 
 

@@ -61,7 +61,7 @@ def _page(result: "BackmapResult | None", summary: dict) -> str:
         if len(result.frames) > 1:
             pictures.append(sections.frames_section(result))
         if result.samples is not None:
-            pictures.append(sections.ensemble_section(result))
+            pictures.append(sections.ensemble_section(result.samples, result.molecule.system))
         pictures.append(sections.structure_section(result, result.frames[0]))
     rows = _check_rows(result) if result is not None and result.frames else []
     contents = [("checks", "Checks")] if rows else []
@@ -109,7 +109,7 @@ def _cards(result: "BackmapResult") -> list[dict]:
     frames = result.frames
     mean = " (mean)" if len(frames) > 1 else ""
     qualities = [frame.quality for frame in frames if frame.quality]
-    cards = [_card(_spaced(np.mean([frame.energy for frame in frames])), f"energy / kJ mol⁻¹{mean}")]
+    cards = [_card(_spaced(float(np.mean([frame.energy for frame in frames]))), f"energy / kJ mol⁻¹{mean}")]
     favoured = [q.ramachandran_favoured for q in qualities if q.ramachandran_favoured is not None]
     if favoured:
         cards.append(_card(f"{np.mean(favoured):.1f} %", f"Ramachandran favoured{mean}"))
@@ -171,10 +171,8 @@ def _scene(result: "BackmapResult") -> tuple[dict, str]:
 
 def _configuration(result: "BackmapResult", frame: "FrameResult") -> dict:
     molecule = result.molecule
-    if molecule.reference_positions is not None and len(result.frames) == 1:
-        heavy = np.flatnonzero(molecule.system.heavy)
-        squared = ((np.asarray(frame.positions) - molecule.reference_positions)[heavy] ** 2).sum(axis=1)
-        deviation = measures.residue_rms(molecule.system, squared, heavy)
+    if molecule.reference_positions is not None:
+        deviation = sections.reference_deviation(result, frame)
     else:
         distance = sections.bead_distance(result, frame)
         deviation = measures.residue_bead_deviation(molecule.system, molecule.mapping, distance)
@@ -191,8 +189,7 @@ def _configuration(result: "BackmapResult", frame: "FrameResult") -> dict:
 
 
 def _deviation_name(result: "BackmapResult") -> str:
-    known = result.molecule.reference_positions is not None and len(result.frames) == 1
-    return "RMSD to the reference" if known else "bead deviation"
+    return "bead deviation" if result.molecule.reference_positions is None else "RMSD to the reference"
 
 
 def _spaced(value: float) -> str:
