@@ -130,8 +130,8 @@ def _open_trajectory(path: str, beads: Beads):
 
 def _try_header(path: str) -> None:
     """Opens a Gromacs trajectory once: MDAnalysis' reader prints a traceback of its own when that fails."""
-    from MDAnalysis.lib.formats import libmdaxdr
+    from MDAnalysis.lib.formats.libmdaxdr import TRRFile, XTCFile
 
-    opener = {".xtc": libmdaxdr.XTCFile, ".trr": libmdaxdr.TRRFile}.get(Path(path).suffix.lower())
+    opener = {".xtc": XTCFile, ".trr": TRRFile}.get(Path(path).suffix.lower())
     if opener is not None:
         opener(path).close()

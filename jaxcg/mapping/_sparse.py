@@ -10,6 +10,7 @@ from typing import cast
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
@@ -48,7 +49,7 @@ def _product(index, weight, index_t, weight_t, x):
     return jnp.sum(weight.astype(x.dtype) * x[index], axis=0)
 
 
-def sparse_product(index, weight, index_t, weight_t, x: Array) -> Array:
+def sparse_product(index, weight, index_t, weight_t, x: Array | np.ndarray) -> Array:
     """Product of a sparse (rows × columns) matrix with ``x``.
 
     Arguments:
@@ -66,7 +67,7 @@ def sparse_product(index, weight, index_t, weight_t, x: Array) -> Array:
 
 
 def _abstract(index, weight, index_t, weight_t, x):
-    return jax.core.ShapedArray((index.shape[1], *x.shape[1:]), x.dtype)
+    return ShapedArray((index.shape[1], *x.shape[1:]), x.dtype)
 
 
 def _transpose(cotangent, index, weight, index_t, weight_t, x):
@@ -85,12 +86,9 @@ def _jvp(primals, tangents):
         return jax.jvp(
             lambda w, v: _product(index, w, index_t, weight_t, v), (weight, x), (dweight, ad.instantiate_zeros(dx))
         )
-    tangent = (
-        ad.Zero.from_primal_value(out)
-        if isinstance(dx, ad.Zero)
-        else sparse_product(index, weight, index_t, weight_t, dx)
-    )
-    return out, tangent
+    if isinstance(dx, ad.Zero):
+        return out, ad.Zero.from_primal_value(out)  # pyright: ignore[reportAttributeAccessIssue]
+    return out, sparse_product(index, weight, index_t, weight_t, dx)
 
 
 def _batch(arguments, axes):

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -25,10 +25,10 @@ class LinearMap(eqx.Module):
     Source: Noid et al., J. Chem. Phys. 128, 244114 (2008), eqs. 3-5.
     """
 
-    _bead_atoms: Array
-    _bead_weights: Array
-    _atom_beads: Array
-    _atom_weights: Array
+    _bead_atoms: Array | np.ndarray
+    _bead_weights: Array | np.ndarray
+    _atom_beads: Array | np.ndarray
+    _atom_weights: Array | np.ndarray
     _pattern: "_LiftPattern"
     n_beads: int = eqx.field(static=True)
     n_atoms: int = eqx.field(static=True)
@@ -175,10 +175,10 @@ class Fibre(eqx.Module):
     """
 
     mapping: LinearMap
-    _index: Array
-    _weight: Array
-    _index_t: Array
-    _weight_t: Array
+    _index: Array | np.ndarray
+    _weight: Array | np.ndarray
+    _index_t: Array | np.ndarray
+    _weight_t: Array | np.ndarray
 
     def lift(self, r: BeadArray) -> AtomArray:
         """m⁻¹ Wᵀ (W m⁻¹ Wᵀ)⁻¹ r: the smallest atomic displacement that moves the beads by ``r``."""
@@ -217,7 +217,7 @@ class _LiftPattern(eqx.Module):
     @staticmethod
     def of(bead_index, atom_index, weight, n_beads: int, n_atoms: int) -> "_LiftPattern":
         matrix = coo_array((weight, (bead_index, atom_index)), shape=(n_beads, n_atoms)).tocsr()
-        pattern = (matrix != 0).astype(np.int32)
+        pattern = matrix.astype(bool).astype(np.int32)
         n_blocks, block_of_bead = connected_components(pattern @ pattern.T, directed=False)
         block_of_atom = np.full(n_atoms, -1)
         block_of_atom[atom_index] = block_of_bead[bead_index]
@@ -247,17 +247,16 @@ class _LiftPattern(eqx.Module):
 
     def lift(self, masses):
         """Tables (index, weight, index_t, weight_t) of the lift for ``masses``."""
-        traced = isinstance(masses, jax.core.Tracer)
-        xp = jnp if traced else np
+        xp = jnp if isinstance(masses, Tracer) else np
         inverse_masses = xp.append(1.0 / xp.asarray(masses), 1.0)[self.block_atoms]
         scaled = self.block_weights * inverse_masses[:, None, :]
-        gram = xp.einsum("kba,kca->kbc", scaled, self.block_weights, **({"precision": "highest"} if traced else {}))
+        gram = _einsum("kba,kca->kbc", scaled, self.block_weights)
         # Relative scaling first: light and heavy beads differ by orders of magnitude, duplicates must not.
         diagonal = xp.einsum("kbb->kb", gram)
         scale = 1.0 / xp.sqrt(xp.where(diagonal > 0, diagonal, 1.0))
         inverse = xp.linalg.pinv(gram * scale[:, :, None] * scale[:, None, :], rtol=1e-6, hermitian=True)
         inverse = inverse * scale[:, :, None] * scale[:, None, :]
-        values = xp.einsum("kba,kbc->kac", scaled, inverse, **({"precision": "highest"} if traced else {}))
+        values = _einsum("kba,kbc->kac", scaled, inverse)
         values = xp.concatenate([xp.zeros(1, values.dtype), values.ravel()])
         return self.atom_bead_index, values[self.atom_bead_entry], self.bead_atom_index, values[self.bead_atom_entry]
 
@@ -284,6 +283,13 @@ class _LiftPattern(eqx.Module):
         values.append(np.ones(len(unmapped)))
         shape = (self.n_atoms, column + len(unmapped))
         return coo_array((np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))), shape=shape)
+
+
+def _einsum(subscripts: str, a, b):
+    """Product of two arrays, without the low precision that accelerators default to when traced."""
+    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
+        return np.einsum(subscripts, a, b)
+    return jnp.einsum(subscripts, a, b, precision="highest")
 
 
 def _members(group_of: np.ndarray, n_groups: int, fill: int) -> tuple[np.ndarray, np.ndarray]:
