@@ -20,13 +20,17 @@ from .map_estimate import MapEstimate, map_estimate
 from .prior import OMEGA_PRIOR, OMEGA_SOFT, WEIGHT, omega_restraint, ramachandran_energy
 from .quality import Quality, quality
 from .quality.vectors import dihedrals
-from .relaxer import STRAIN_LIMIT, Relaxer, cast
+from .ramachandran import available, backbone_torsions, ramachandran_regions
+from .relaxer import REPAIR_CHUNKS, STRAIN_LIMIT, Relaxer, cast
 from .result import FrameResult
 
-#: σ of noisy beads, nm (the residual to which frames of Martini 3 simulations converge).
-BEAD_NOISE = 0.03
+#: σ of each coordinate of noisy beads, nm: frames of Martini 3 simulations then leave residuals of 0.06 nm.
+BEAD_NOISE = 0.02
 #: Steps of the MAP search and its tolerance, kJ/mol/nm.
 MAP_STEPS, MAP_TOLERANCE = 200, 10.0
+#: How often residues with a doubtful backbone are started anew, and the share of residues outside the favoured region
+#: above which these count too (crystals at high resolution have 2 %).
+RETRIES, DOUBTFUL_SHARE = 1, 0.02
 #: How often a MAP structure that fails the checks is repaired.
 MAP_REPAIRS = 3
 
@@ -42,6 +46,25 @@ class BeadMode:
     def name(self) -> str:
         """``"exact"`` or ``"soft"``."""
         return "exact" if self.noise is None else "soft"
+
+
+@dataclass(frozen=True)
+class Minimum:
+    """A relaxed and minimised structure, and how it came about.
+
+    Arguments:
+        estimate: the MAP estimate.
+        stages: name, steps and positions (atoms, 3) of each stage, in order.
+        repairs: how often residues were started anew because a check failed.
+        seconds: spent in each stage.
+        cis_prolines: prolines (residue indices) with a cis peptide before them.
+    """
+
+    estimate: MapEstimate
+    stages: list[tuple[str, int, np.ndarray]]
+    repairs: int
+    seconds: dict[str, float]
+    cis_prolines: tuple[int, ...]
 
 
 class Engine:
@@ -156,8 +179,8 @@ class Engine:
 
     def relaxed_minimum(
         self, y: np.ndarray, key: PRNGKeyArray, mode: BeadMode, heavy=None, start=None, cis=None
-    ) -> tuple[MapEstimate, list[tuple[str, int, np.ndarray]], int, dict[str, float], tuple[int, ...]]:
-        """Relaxes a frame, minimises its posterior and repairs what the checks find; the least bad try is kept.
+    ) -> "Minimum":
+        """Relaxes a frame, minimises its posterior, mends what the checks find and retries what is doubtful.
 
         Arguments:
             y: (beads, 3) nm.
@@ -166,9 +189,6 @@ class Engine:
             heavy: an embedding to go on from.
             start: (atoms, 3) complete structure to minimise from instead of relaxing.
             cis: prolines to have cis peptides before them; None decides.
-
-        Returns:
-            The MAP estimate, the stages passed, the number of repairs, seconds by stage, prolines with a cis peptide.
         """
         seconds: dict[str, float] = {}
         relaxer, soft = self.relaxer, mode.noise is not None
@@ -184,31 +204,71 @@ class Engine:
                 )
             chosen = perf_counter() - clock
             relaxed = relaxer.relax(y, key, noise=mode.noise, start=heavy)
-            x, history, repairs = relaxed.x, list(relaxed.history), relaxed.repairs
+            x, stages, repairs = relaxed.x, list(relaxed.history), relaxed.repairs
             seconds.update(relaxed.seconds)
             seconds["embedding"] += chosen
         else:
-            x, history, repairs = np.asarray(start), [("reference", 0, np.asarray(start))], 0
+            x, stages, repairs = np.asarray(start), [("reference", 0, np.asarray(start))], 0
             cis = self._cis_in(x)
             relaxer = relaxer.with_cis(tuple(proline_peptides(relaxer, cis).values()))
         posterior = self.posterior(y, mode, relaxer.system.double_bond_angles)
+
+        def minimum(x):
+            return map_estimate(posterior, x.astype(self.dtype), steps=MAP_STEPS, tolerance=MAP_TOLERANCE, throw=False)
+
         clock = perf_counter()
-        best = map_estimate(posterior, x.astype(self.dtype), steps=MAP_STEPS, tolerance=MAP_TOLERANCE, throw=False)
+        best = minimum(x)
+        seconds["MAP"] = perf_counter() - clock
+        clock = perf_counter()
         bad = relaxer.bad_residues(np.asarray(best.x))
         for attempt in range(MAP_REPAIRS):
             if not bad:
                 break
             repairs += 1
-            x, _, _ = relaxer.repair(
-                np.asarray(best.x, np.float32), y, jax.random.fold_in(key, 200 + attempt), noise=mode.noise, bad=bad
-            )
-            again = map_estimate(posterior, x.astype(self.dtype), steps=MAP_STEPS, tolerance=MAP_TOLERANCE, throw=False)
+            x = np.asarray(best.x, np.float32)
+            x, _, _ = relaxer.repair(x, y, jax.random.fold_in(key, 200 + attempt), noise=mode.noise, bad=bad)
+            again = minimum(x)
             still = relaxer.bad_residues(np.asarray(again.x))
             if len(still) < len(bad):
                 best, bad = again, still
-        history.append(("MAP", best.steps, np.asarray(best.x)))
-        seconds["MAP"] = perf_counter() - clock
-        return best, history, repairs, seconds, cis
+        if start is None:
+            best = self._retried(relaxer, best, bad, y, jax.random.fold_in(key, 400), mode, minimum)
+        seconds["repair"] = seconds.get("repair", 0.0) + perf_counter() - clock
+        stages.append(("MAP", best.steps, np.asarray(best.x)))
+        return Minimum(best, stages, repairs, seconds, cis)
+
+    def _retried(self, relaxer: Relaxer, best: MapEstimate, bad, y, key, mode: BeadMode, minimum) -> MapEstimate:
+        """Starts residues with a doubtful backbone anew and keeps what lowers the posterior's potential.
+
+        A relaxation is one sample of the basins; an unlikely (φ, ψ) is often, not always, the wrong one.
+        """
+        for attempt in range(RETRIES):
+            doubtful = self.doubtful_residues(np.asarray(best.x))
+            if not doubtful:
+                break
+            heavy = relaxer.reembed(
+                np.asarray(best.x, np.float32)[relaxer.heavy], y, doubtful, jax.random.fold_in(key, attempt),
+                soft=mode.noise is not None,
+            )  # fmt: skip
+            x = relaxer.refine(relaxer.complete(heavy), y, noise=mode.noise, chunks=REPAIR_CHUNKS)
+            again = minimum(x)
+            still = relaxer.bad_residues(np.asarray(again.x))
+            if again.potential < best.potential and len(still) <= len(bad):
+                best, bad = again, still
+        return best
+
+    def doubtful_residues(self, x: np.ndarray) -> tuple[int, ...]:
+        """Ramachandran outliers of ``x`` (atoms, 3); with those merely allowed where these are more than 2 %."""
+        phi, psi, residues, classes = self._backbone
+        if not len(residues) or not available():
+            return ()
+        regions = ramachandran_regions(dihedrals(x, phi), dihedrals(x, psi), classes)
+        limit = 2 if np.mean(regions < 2) > DOUBTFUL_SHARE else 1
+        return tuple(int(r) for r in residues[regions < limit])
+
+    @cached_property
+    def _backbone(self):
+        return backbone_torsions(self.system)
 
     def frame(self, number: int, y: np.ndarray, key: PRNGKeyArray, *, start=None, reference=None) -> FrameResult:
         """The MAP structure of the frame with beads ``y`` (beads, 3) nm, judged."""
@@ -216,13 +276,15 @@ class Engine:
         clock = perf_counter()
         mode, heavy = self.choose(y, key)
         chosen = perf_counter() - clock
-        estimate, stages, repairs, seconds, cis = self.relaxed_minimum(y, key, mode, heavy, start)
+        found = self.relaxed_minimum(y, key, mode, heavy, start)
+        estimate, seconds = found.estimate, found.seconds
         seconds["embedding"] = seconds.get("embedding", 0.0) + chosen
         clock = perf_counter()
         positions = self.on_fibre(np.asarray(estimate.x), y, mode)
         terms = self.term_energies(positions)
         history = [
-            {"stage": stage, "step": step, "energy": sum(self.term_energies(x).values())} for stage, step, x in stages
+            {"stage": stage, "step": step, "energy": sum(self.term_energies(x).values())}
+            for stage, step, x in found.stages
         ]
         judged = self.judge(positions, y, reference) if np.isfinite(positions).all() else None
         seconds["checks"] = perf_counter() - clock
@@ -239,8 +301,8 @@ class Engine:
             status=estimate.status,
             gradient_norm=estimate.gradient_norm,
             bond_strain=self.relaxer.strain(positions[self.relaxer.heavy]),
-            repairs=repairs,
-            cis_prolines=cis,
+            repairs=found.repairs,
+            cis_prolines=found.cis_prolines,
             quality=judged,
             seconds=seconds,
         )

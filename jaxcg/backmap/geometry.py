@@ -85,15 +85,15 @@ def ideal_geometry(system: System, energy: AbstractEnergy) -> Geometry:
                 a, b = bond_of[_key(i, j)], bond_of[_key(j, k)]
                 if known.setdefault(_key(i, k), 2) == 2:
                     length_of[_key(i, k)] = float(np.sqrt(a * a + b * b - 2 * a * b * np.cos(angle)))
-    for (i, j, k, l), angle in _planar_dihedrals(system, torsions, bond_of).items():
-        if (i, j, k) in angle_of and (j, k, l) in angle_of and _key(i, l) not in known:
-            known[_key(i, l)] = 3
-            length_of[_key(i, l)] = _one_four_distance(
+    for (i, j, k, m), angle in _planar_dihedrals(system, torsions, bond_of).items():
+        if (i, j, k) in angle_of and (j, k, m) in angle_of and _key(i, m) not in known:
+            known[_key(i, m)] = 3
+            length_of[_key(i, m)] = _one_four_distance(
                 bond_of[_key(i, j)],
                 bond_of[_key(j, k)],
-                bond_of[_key(k, l)],
+                bond_of[_key(k, m)],
                 angle_of[(i, j, k)],
-                angle_of[(j, k, l)],
+                angle_of[(j, k, m)],
                 angle,
             )
 
@@ -147,38 +147,38 @@ def _shortest_path(neighbors: list[list[int]], start: int, end: int, largest: in
 
 
 def _planar_dihedrals(system: System, torsions, bond_of) -> dict[tuple[int, int, int, int], float]:
-    """Every quartet i-j-k-l around a planar bond, with its dihedral: 0 (cis) or π (trans)."""
+    """Every quartet i-j-k-m around a planar bond, with its dihedral: 0 (cis) or π (trans)."""
     twofold: dict[tuple[int, int, int, int], float] = {}
     for term in torsions:
         columns = (term.atoms, term.periodicity, term.phase, term.stiffness)
         for atoms, periodicity, phase, stiffness in zip(*map(np.asarray, columns), strict=True):
-            i, j, k, l = (int(a) for a in atoms)
-            proper = all(_key(a, b) in bond_of for a, b in ((i, j), (j, k), (k, l)))
+            i, j, k, m = (int(a) for a in atoms)
+            proper = all(_key(a, b) in bond_of for a, b in ((i, j), (j, k), (k, m)))
             if proper and int(periodicity) == 2:
-                quartet = (i, j, k, l) if j < k else (l, k, j, i)
+                quartet = (i, j, k, m) if j < k else (m, k, j, i)
                 twofold[quartet] = twofold.get(quartet, 0.0) + float(stiffness * np.cos(phase))
     together: dict[tuple[int, int], set[int]] = {}
-    for ring in small_rings(system.bonds, system.n_atoms):
+    rings = small_rings(system.bonds, system.n_atoms)
+    for ring in rings:
         for a, b in zip(ring, ring[1:] + ring[:1], strict=True):
             together.setdefault(_key(a, b), set()).update(ring)
-    rings = [frozenset(r) for r in small_rings(system.bonds, system.n_atoms)]
     given: dict[tuple[int, int], tuple[int, int, bool]] = {}
     for (a, b, c, d), angle in zip(system.double_bonds.tolist(), system.double_bond_angles, strict=True):
         first, last = (a, d) if b < c else (d, a)
         given[_key(b, c)] = (first, last, bool(np.cos(angle) > 0))
 
     planar = {}
-    for (i, j, k, l), coefficient in twofold.items():
+    for (i, j, k, m), coefficient in twofold.items():
         if coefficient >= PLANAR_COEFFICIENT:
             continue
         if _key(j, k) in given:
             first, last, cis = given[_key(j, k)]
-            same = cis ^ (i != first) ^ (l != last)
+            same = cis ^ (i != first) ^ (m != last)
         elif _key(j, k) in together:
-            same = any({i, j, k, l} <= ring for ring in rings)
+            same = any({i, j, k, m} <= set(ring) for ring in rings)
         else:
             continue
-        planar[(i, j, k, l)] = 0.0 if same else np.pi
+        planar[(i, j, k, m)] = 0.0 if same else np.pi
     return planar
 
 

@@ -13,7 +13,8 @@ _DEFAULT_ANGLE = np.deg2rad(109.5)
 class HydrogenRules(eqx.Module):
     """How each hydrogen hangs on its parent, grouped by the number of heavy neighbours of the parent.
 
-    ``apex`` rows ``(hydrogen, parent, n1, n2, n3)``: along minus the sum of the unit vectors to the neighbours (−1: none).
+    ``apex`` rows ``(hydrogen, parent, n1, n2, n3)``: along minus the sum of the unit vectors to the neighbours (−1: no
+    neighbour).
     ``pair`` rows ``(hydrogen, parent, n1, n2)``: the two hydrogens of an sp3 centre with two heavy neighbours.
     ``tail`` rows ``(hydrogen, parent, neighbour, next)``: by internal coordinates (length, angle, dihedral).
     """

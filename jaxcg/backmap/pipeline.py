@@ -166,8 +166,8 @@ def ensemble(
     starts = [frame.positions]
     for chain in range(1, chains):
         report("starting chains", chain, chains)
-        estimate, *_ = engine.relaxed_minimum(frame.y, jax.random.fold_in(key, chain), mode, cis=frame.cis_prolines)
-        starts.append(engine.on_fibre(np.asarray(estimate.x), frame.y, mode))
+        found = engine.relaxed_minimum(frame.y, jax.random.fold_in(key, chain), mode, cis=frame.cis_prolines)
+        starts.append(engine.on_fibre(np.asarray(found.estimate.x), frame.y, mode))
     report("starting chains", chains, chains)
     drawn = sample(
         engine.posterior(frame.y, mode, cis_angles(engine, frame.cis_prolines)),
