@@ -11,9 +11,11 @@ from jaxcg.energy import (
     GeneralizedBorn,
     HarmonicAngle,
     HarmonicBond,
+    HarmonicTorsion,
     Neck,
     Nonbonded,
     PeriodicTorsion,
+    TypedLennardJones,
 )
 
 N = 14
@@ -34,6 +36,16 @@ def torsion():
     # The first two share a quartet (one read backwards), the last repeats a periodicity of another.
     atoms = [[0, 1, 2, 3], [3, 2, 1, 0], [4, 5, 6, 7], [4, 5, 6, 7], [1, 5, 2, 9]]
     return PeriodicTorsion(atoms, [1, 3, 2, 2, 0], [0.3, np.pi, 0.0, 1.0, 0.4], [2.0, 3.0, 5.0, 1.0, 0.7], n_atoms=N)
+
+
+def improper():
+    return HarmonicTorsion([[0, 1, 2, 3], [4, 5, 6, 7]], [0.1, 3.0], [50.0, 30.0], n_atoms=N)
+
+
+def typed():
+    table = rng.uniform(0.5, 1.0, (3, 3))
+    types = rng.integers(0, 3, N)
+    return TypedLennardJones(types, 1e-8 * (table + table.T), 1e-4 * table @ table.T, [[0, 1]], cutoff=0.6, switch=0.4)
 
 
 def cmap():
@@ -89,7 +101,7 @@ def born_with_necks():
     )
 
 
-TERMS = [bond, bend, torsion, cmap, nonbonded, nonbonded_periodic, born, born_with_necks]
+TERMS = [bond, bend, torsion, improper, cmap, nonbonded, nonbonded_periodic, typed, born, born_with_necks]
 each_term = pytest.mark.parametrize("make", TERMS, ids=lambda m: m.__name__)
 
 

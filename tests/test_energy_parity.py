@@ -9,7 +9,7 @@ from openmm import GBSAOBCForce, NonbondedForce, System
 from openmm.app import CutoffNonPeriodic, CutoffPeriodic, NoCutoff
 from oracles.openmm_reference import reference_terms
 
-from jaxcg.energy import energy_and_forces, from_openmm
+from jaxcg.energy import HarmonicTorsion, Nonbonded, TypedLennardJones, energy_and_forces, from_openmm
 
 CUTOFF = {"nonbondedMethod": CutoffNonPeriodic, "nonbondedCutoff": 0.8}
 PERIODIC = {"nonbondedMethod": CutoffPeriodic, "nonbondedCutoff": 0.9}
@@ -64,6 +64,39 @@ def test_protein(x64, name, forcefield):
 def test_solvated_box(x64, settings):
     system, positions = molecule("box", "amber14-all.xml", "amber14/tip3p.xml", **PERIODIC, **settings)
     agree(system, positions, from_openmm(system, positions))
+
+
+def agree_in_total(system, positions):
+    reference = reference_terms(system, positions)
+    energy, forces = compiled(from_openmm(system, positions), jnp.asarray(positions))
+    np.testing.assert_allclose(energy, sum(r[1] for r in reference), rtol=1e-9)
+    expected = sum(r[2] for r in reference)
+    np.testing.assert_allclose(forces, expected, rtol=1e-6, atol=1e-9 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(
+    ("files", "settings"),
+    [(("charmm36.xml",), {}), (("charmm36_2024.xml",), CUTOFF | {"switchDistance": 0.6})],
+)
+def test_charmm(x64, files, settings):
+    system, positions = molecule("fragment", *files, **settings)
+    terms = from_openmm(system).terms()
+    assert sum(isinstance(t, Nonbonded) for t in terms) == sum(isinstance(t, HarmonicTorsion) for t in terms) == 1
+    agree_in_total(system, positions)
+
+
+@pytest.mark.parametrize("settings", [{}, CUTOFF | {"switchDistance": 0.6}])
+def test_pair_specific_lennard_jones(x64, settings):
+    system, positions = molecule("fragment", "charmm36.xml", **settings)
+    tables = next(f for f in system.getForces() if type(f).__name__ == "CustomNonbondedForce")
+    repulsion = tables.getTabulatedFunction(0)
+    n, _, values = repulsion.getFunctionParameters()
+    used = sorted({int(tables.getParticleParameters(i)[0]) for i in range(tables.getNumParticles())})
+    changed = np.array(values).reshape(n, n)
+    changed[used[1], used[4]] = changed[used[4], used[1]] = 1.3 * changed[used[1], used[4]]
+    repulsion.setFunctionParameters(n, n, changed.ravel())
+    assert any(isinstance(t, TypedLennardJones) for t in from_openmm(system).terms())
+    agree_in_total(system, positions)
 
 
 def test_triclinic_box_with_periodic_exceptions(x64):

@@ -10,9 +10,10 @@ from .base import AbstractEnergy, SumEnergy, energy_and_forces
 from .bonded import HarmonicAngle, HarmonicBond
 from .born import GeneralizedBorn, Neck
 from .cmap import CMAPTorsion
+from .lennard_jones import TypedLennardJones
 from .nonbonded import Nonbonded
 from .openmm_system import from_openmm
-from .torsion import PeriodicTorsion
+from .torsion import HarmonicTorsion, PeriodicTorsion
 
 __all__ = [
     "AbstractEnergy",
@@ -20,10 +21,12 @@ __all__ = [
     "GeneralizedBorn",
     "HarmonicAngle",
     "HarmonicBond",
+    "HarmonicTorsion",
     "Neck",
     "Nonbonded",
     "PeriodicTorsion",
     "SumEnergy",
+    "TypedLennardJones",
     "energy_and_forces",
     "from_openmm",
 ]

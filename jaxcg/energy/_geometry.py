@@ -90,6 +90,16 @@ def dihedral(
     return cosine, sine, (first, second, third, last)
 
 
+def dihedral_angle(
+    p0: Triple, p1: Triple, p2: Triple, p3: Triple
+) -> tuple[Array, tuple[Triple, Triple, Triple, Triple]]:
+    """Dihedral angle (rad, in (−π, π], zero for cis) and its gradients at its four atoms."""
+    cosine, sine, gradients = dihedral(p0, p1, p2, p3)
+    # arctan2 has no derivative where both vanish (collinear atoms).
+    flat = (cosine == 0) & (sine == 0)
+    return jnp.arctan2(sine, jnp.where(flat, 1.0, cosine)), gradients
+
+
 def as_indices(atoms: Sequence | np.ndarray, width: int, n_atoms: int, what: str) -> np.ndarray:
     """``atoms`` as an (terms, width) int32 array, checked.
 

@@ -118,3 +118,16 @@ def _over_table(kernel: Kernel, features: Sequence[Array], table: NeighborTable)
     at_once = _tiles_at_once(width, n_tiles)
     sums = jax.lax.map(lambda a: tile(*a), (index, targets), batch_size=at_once if at_once > 1 else None)
     return [s.reshape(-1)[:n_atoms] for s in sums]
+
+
+def lookup(table: Array, row: Array, column: Array) -> Array:
+    """``table[row, column]`` for broadcasting index arrays.
+
+    When each varies along one axis only, a product with a one-hot matrix replaces a gather per pair.
+    """
+    if row.shape[0] == 1 and column.shape[1] == 1:
+        return lookup(table.T, column, row)
+    if row.shape[1] == 1 and column.shape[0] == 1:
+        rows = jax.nn.one_hot(row[:, 0], table.shape[0], dtype=table.dtype)
+        return jnp.matmul(rows, table[:, column[0]], precision="highest")
+    return table[row, column]

@@ -10,7 +10,7 @@ from ..typing import Array, AtomVectors, Float, Int, Scalar
 from ..units import COULOMB_CONSTANT
 from ._analytic import AbstractAnalyticEnergy
 from ._geometry import dot
-from ._pairs import AllPairs, row_sums
+from ._pairs import AllPairs, lookup, row_sums
 from .nonbonded import NEAREST
 
 
@@ -227,27 +227,14 @@ class GeneralizedBorn(AbstractAnalyticEnergy):
     def _neck(self, r: Array, source, target) -> tuple[Array, Array]:
         """Neck integral of ``target`` due to ``source`` and its derivative with respect to r."""
         assert self.neck is not None
-        distance = _lookup(self.neck.distance, target[5], source[5])
-        height = _lookup(self.neck.height, target[5], source[5]) * self.neck.scale
+        distance = lookup(self.neck.distance, target[5], source[5])
+        height = lookup(self.neck.height, target[5], source[5]) * self.neck.scale
         near = r < target[3] + source[3] + 2.0 * self.offset + self.neck.reach
         u = r - distance
         u2 = u * u
         inverse = 1.0 / (1.0 + u2 * (100.0 + 0.3e6 * u2 * u2))
         value = jnp.where(near, height * inverse, 0.0)
         return value, -value * inverse * u * (200.0 + 1.8e6 * u2 * u2)
-
-
-def _lookup(table: Array, row: Array, column: Array) -> Array:
-    """``table[row, column]`` for broadcasting index arrays.
-
-    When each varies along one axis only, a product with a one-hot matrix replaces a gather per pair.
-    """
-    if row.shape[0] == 1 and column.shape[1] == 1:
-        return _lookup(table.T, column, row)
-    if row.shape[1] == 1 and column.shape[0] == 1:
-        rows = jax.nn.one_hot(row[:, 0], table.shape[0], dtype=table.dtype)
-        return jnp.matmul(rows, table[:, column[0]], precision="highest")
-    return table[row, column]
 
 
 def _overlap(r: Array, o: Array, s: Array, engulfing: bool) -> Array:

@@ -8,7 +8,7 @@ from scipy.interpolate import CubicSpline
 
 from ..typing import Array, AtomVectors, Float, Int, Scalar
 from ._analytic import AbstractAnalyticEnergy
-from ._geometry import as_indices, corners, dihedral, scale
+from ._geometry import as_indices, corners, dihedral_angle, scale
 from ._incidence import Incidence
 
 
@@ -48,8 +48,8 @@ class CMAPTorsion(AbstractAnalyticEnergy):
     def energy_and_gradient(self, x: AtomVectors) -> tuple[Scalar, Array]:
         """Energy (kJ/mol) and gradient (kJ/mol/nm) at ``x``."""
         points = corners(x, self.atoms)
-        phi, phi_gradients = _angle(points[:4])
-        psi, psi_gradients = _angle(points[4:])
+        phi, phi_gradients = dihedral_angle(*points[:4])
+        psi, psi_gradients = dihedral_angle(*points[4:])
         size = self.grids.shape[1]
         u, v = phi * (size / (2 * math.pi)), psi * (size / (2 * math.pi))
         # The cell is a step function of the angles: it has no derivative.
@@ -81,14 +81,6 @@ class CMAPTorsion(AbstractAnalyticEnergy):
         by_v = jnp.einsum("lj,mij->mil", slope, grids, precision="highest")
         by_uv = jnp.einsum("lj,mij->mil", slope, by_u, precision="highest")
         return jnp.stack([grids, by_u, by_v, by_uv])
-
-
-def _angle(points) -> tuple[Array, tuple]:
-    """Dihedral angle and its gradients at the four atoms."""
-    cosine, sine, gradients = dihedral(*points)
-    # arctan2 has no derivative where both vanish (collinear atoms).
-    flat = (cosine == 0) & (sine == 0)
-    return jnp.arctan2(sine, jnp.where(flat, 1.0, cosine)), gradients
 
 
 def _spline_slopes(size: int) -> np.ndarray:

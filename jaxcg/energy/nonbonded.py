@@ -216,8 +216,7 @@ def pair_energy(
         sigma: nm.
         depth: 4 ε.
         field: reaction-field constants (k, c).
-        switch, cutoff: with t = (r − switch)/(cutoff − switch) the Lennard-Jones part is multiplied by
-            1 − 10 t³ + 15 t⁴ − 6 t⁵.
+        switch, cutoff: where the Lennard-Jones part is switched off, see `switching`.
     """
     bounded = jnp.maximum(r2, NEAREST)
     inverse = jax.lax.rsqrt(bounded)
@@ -231,9 +230,8 @@ def pair_energy(
     slope = 6.0 * attraction - 12.0 * repulsion
     if switch is not None and cutoff is not None:
         r = jnp.where(jnp.isinf(bounded), 0.0, bounded) * inverse
-        t = jnp.clip((r - switch) / (cutoff - switch), 0.0, 1.0)
-        factor = 1.0 - t**3 * (10.0 - t * (15.0 - 6.0 * t))
-        slope = slope * factor - 30.0 * (t * (1.0 - t)) ** 2 * r / (cutoff - switch) * lennard_jones
+        factor, by_r = switching(r, switch, cutoff)
+        slope = slope * factor + by_r * r * lennard_jones
         lennard_jones = lennard_jones * factor
     slope = (slope - coulomb) * inverse2
     energy = coulomb + lennard_jones
@@ -242,6 +240,12 @@ def pair_energy(
         energy = energy + charge_product * (k * jnp.where(jnp.isinf(bounded), 0.0, bounded) - c)
         slope = slope + 2.0 * k * charge_product
     return energy, slope
+
+
+def switching(r: Array, switch: float, cutoff: float) -> tuple[Array, Array]:
+    """1 − 10 t³ + 15 t⁴ − 6 t⁵ with t = (r − switch)/(cutoff − switch) in [0, 1], and its derivative by r."""
+    t = jnp.clip((r - switch) / (cutoff - switch), 0.0, 1.0)
+    return 1.0 - t**3 * (10.0 - t * (15.0 - 6.0 * t)), -30.0 * (t * (1.0 - t)) ** 2 / (cutoff - switch)
 
 
 def safe_sqrt(a: Array) -> Array:

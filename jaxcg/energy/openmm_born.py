@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..errors import InputError
-from ._openmm_values import columns, plain
+from ._openmm_values import columns, discrete_table, formula, plain
 from .base import AbstractEnergy
 from .born import GeneralizedBorn, Neck
 
@@ -106,8 +106,8 @@ def _cutoff(force, name: str) -> float | None:
 
 def _match(template: str, expression: str) -> list[float] | None:
     """Numbers in ``expression`` at the places of NUMBER in ``template``, or None when they differ."""
-    pattern = re.escape(re.sub(r"\s", "", template)).replace("NUMBER", _NUMBER)
-    found = re.fullmatch(pattern, re.sub(r"\s", "", expression))
+    pattern = re.escape(formula(template)).replace("NUMBER", _NUMBER)
+    found = re.fullmatch(pattern, formula(expression))
     return None if found is None else [float(g) for g in found.groups()]
 
 
@@ -120,7 +120,7 @@ def _read_integral(force, values: dict[str, np.ndarray]) -> Neck | None:
         if numbers is not None and "radindex" in values:
             scale, reach, _ = numbers
             tables = {
-                force.getTabulatedFunctionName(k): _table(force.getTabulatedFunction(k))
+                force.getTabulatedFunctionName(k): discrete_table(force.getTabulatedFunction(k))
                 for k in range(force.getNumTabulatedFunctions())
             }
             return Neck(
@@ -131,12 +131,6 @@ def _read_integral(force, values: dict[str, np.ndarray]) -> Neck | None:
                 jnp.asarray(reach),
             )
     raise InputError(f"The CustomGBForce computes {name} by a formula that jaxcg does not recognise; {_ADVICE}.")
-
-
-def _table(function) -> np.ndarray:
-    """A Discrete2DFunction f(x, y) as an array indexed [x, y]."""
-    columns_, rows, flat = function.getFunctionParameters()
-    return np.asarray(flat, dtype=np.float64).reshape(rows, columns_).T
 
 
 def _read_radius(force, values: dict[str, np.ndarray]):

@@ -14,6 +14,14 @@ from .bonded import HarmonicAngle, HarmonicBond
 from .cmap import CMAPTorsion
 from .nonbonded import Nonbonded
 from .openmm_born import read_custom_gb, read_gbsa_obc
+from .openmm_charmm import (
+    LennardJones,
+    correction,
+    read_custom_bond,
+    read_custom_nonbonded,
+    read_custom_torsion,
+    read_lennard_jones,
+)
 from .torsion import PeriodicTorsion
 
 _METHODS = ("NoCutoff", "CutoffNonPeriodic", "CutoffPeriodic", "Ewald", "PME", "LJPME")
@@ -139,27 +147,53 @@ def _nonbonded(force, system, positions) -> list[AbstractEnergy]:
     i, j, products, sigma, epsilon = (
         columns(force, n_exceptions, "getExceptionParameters") if n_exceptions else [np.zeros(0)] * 5
     )
-    periodic = method == "CutoffPeriodic"
-    return [
-        Nonbonded(
-            charges,
-            sigmas,
-            epsilons,
-            np.stack([i, j], 1),
-            products,
-            sigma,
-            epsilon,
-            cutoff=None if method == "NoCutoff" else float(plain(force.getCutoffDistance())),
-            switch=float(plain(force.getSwitchingDistance()))
-            if force.getUseSwitchingFunction() and method != "NoCutoff"
-            else None,
-            dielectric=force.getReactionFieldDielectric(),
-            box=box_vectors(system) if periodic else None,
-            periodic_exceptions=periodic and force.getExceptionsUsePeriodicBoundaryConditions(),
-            dispersion=periodic and force.getUseDispersionCorrection(),
-            positions=positions,
+    cutoff = None if method == "NoCutoff" else float(plain(force.getCutoffDistance()))
+    switch = float(plain(force.getSwitchingDistance())) if force.getUseSwitchingFunction() else None
+    box = box_vectors(system) if method == "CutoffPeriodic" else None
+    dispersion = force.getUseDispersionCorrection()
+    more: list[AbstractEnergy] = []
+    tables = read_lennard_jones(system)
+    if tables is not None:
+        _check_tables(tables, force, epsilons, epsilon, i, j)
+        sigmas, epsilons, switch, dispersion = tables.sigmas, tables.epsilons, tables.switch, tables.dispersion
+        pairs = [tables.one_four.get((int(min(a, b)), int(max(a, b))), (0.1, 0.0)) for a, b in zip(i, j)]
+        sigma, epsilon = np.array(pairs).reshape(-1, 2).T
+        more = correction(tables, cutoff, switch if cutoff is not None else None, box)
+    nonbonded = Nonbonded(
+        charges,
+        sigmas,
+        epsilons,
+        np.stack([i, j], 1),
+        products,
+        sigma,
+        epsilon,
+        cutoff=cutoff,
+        switch=switch if cutoff is not None else None,
+        dielectric=force.getReactionFieldDielectric(),
+        box=box,
+        periodic_exceptions=box is not None and force.getExceptionsUsePeriodicBoundaryConditions(),
+        dispersion=box is not None and dispersion,
+        positions=positions,
+    )
+    return [nonbonded, *more]
+
+
+def _check_tables(tables: LennardJones, force, epsilons, exception_epsilons, i, j) -> None:
+    """Refuse Lennard-Jones tables that cannot be merged with the ``NonbondedForce``."""
+    exceptions = {(min(a, b), max(a, b)) for a, b in zip(i.tolist(), j.tolist())}
+    cutoff = float(plain(force.getCutoffDistance()))
+    if (
+        np.any(epsilons)
+        or np.any(exception_epsilons)
+        or exceptions != tables.excluded
+        or not tables.one_four.keys() <= exceptions
+        or tables.method != force.getNonbondedMethod()
+        or (tables.method != 0 and tables.cutoff != cutoff)
+    ):
+        raise InputError(
+            "The NonbondedForce and the CustomNonbondedForce of Lennard-Jones tables disagree in exclusions or cutoff, "
+            "or both hold Lennard-Jones parameters; create the System with OpenMM's ForceField."
         )
-    ]
 
 
 _READERS: dict[str, Callable[..., list[AbstractEnergy]]] = {
@@ -170,4 +204,7 @@ _READERS: dict[str, Callable[..., list[AbstractEnergy]]] = {
     "NonbondedForce": _nonbonded,
     "GBSAOBCForce": read_gbsa_obc,
     "CustomGBForce": read_custom_gb,
+    "CustomNonbondedForce": read_custom_nonbonded,
+    "CustomBondForce": read_custom_bond,
+    "CustomTorsionForce": read_custom_torsion,
 }

@@ -1,11 +1,14 @@
 """Periodic torsions, proper and improper."""
 
+import math
+
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 
 from ..typing import Array, AtomVectors, Float, Int, Scalar
 from ._analytic import AbstractAnalyticEnergy
-from ._geometry import as_indices, corners, dihedral, scale
+from ._geometry import as_indices, corners, dihedral, dihedral_angle, scale
 from ._incidence import Incidence
 
 
@@ -63,6 +66,46 @@ class PeriodicTorsion(AbstractAnalyticEnergy):
             slope = slope + n * (odd[n] * cosine_n - even[n] * sine_n)
         total = jnp.sum(stiffness) + jnp.sum(energy)
         return total, self.incidence.total([scale(slope, g) for g in gradients])
+
+
+class HarmonicTorsion(AbstractAnalyticEnergy):
+    """Harmonic torsions, U = Σ ½ k (φ − φ₀)², such as CHARMM's impropers.
+
+    Arguments:
+        atoms: (torsions, 4) atom indices.
+        angle: (torsions,) φ₀, rad.
+        stiffness: (torsions,) k, kJ/mol/rad².
+        wrapped: whether φ − φ₀ is taken the short way round; if not, φ lies in (−π, π] and the difference is taken
+            as it is.
+        n_atoms: number of atoms of the molecule.
+
+    Raises:
+        ValueError: an index is out of range.
+    """
+
+    atoms: Int[Array, "torsions 4"]
+    angle: Float[Array, " torsions"]
+    stiffness: Float[Array, " torsions"]
+    incidence: Incidence
+    wrapped: bool = eqx.field(static=True)
+
+    def __init__(self, atoms, angle, stiffness, *, wrapped: bool = True, n_atoms: int):
+        table = as_indices(atoms, 4, n_atoms, "HarmonicTorsion")
+        self.atoms = jnp.asarray(table)
+        self.angle = jnp.asarray(angle)
+        self.stiffness = jnp.asarray(stiffness)
+        self.incidence = Incidence(table, n_atoms)
+        self.wrapped = wrapped
+
+    def energy_and_gradient(self, x: AtomVectors) -> tuple[Scalar, Array]:
+        """Energy (kJ/mol) and gradient (kJ/mol/nm) at ``x``."""
+        reference, stiffness = self.angle.astype(x.dtype), self.stiffness.astype(x.dtype)
+        phi, gradients = dihedral_angle(*corners(x, self.atoms))
+        turn = phi - reference
+        if self.wrapped:
+            turn = turn - 2 * math.pi * jnp.round(turn / (2 * math.pi))
+        energy = 0.5 * jnp.sum(stiffness * turn**2)
+        return energy, self.incidence.total([scale(stiffness * turn, g) for g in gradients])
 
 
 def _merge(atoms: np.ndarray, periodicity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
