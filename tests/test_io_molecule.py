@@ -305,6 +305,21 @@ def test_extra_bead(tmp_path):
         build_molecule(villin_with(tmp_path, edit))
 
 
+def test_the_mapping_that_fits_is_named():
+    with pytest.raises(InputError, match="All beads fit mapping martini2"):
+        build_molecule(DATA / "parity" / "ubiquitin_h_m2_cg.pdb")
+
+
+def test_atoms_given_as_beads():
+    with pytest.raises(InputError, match="These are atoms, not beads"):
+        build_molecule(FRAMES / "villin" / "aa.pdb")
+
+
+def test_a_force_field_with_drude_particles():
+    with pytest.raises(InputError, match="particles that are no atoms"):
+        build_molecule(VILLIN, forcefield="charmm_polar_2019")
+
+
 def test_a_residue_the_force_field_lacks(tmp_path):
     (tmp_path / "ff.xml").write_text("<ForceField></ForceField>")
     with pytest.raises(InputError, match=r"LEU 1: force field .* has no residue LEU"):
@@ -371,7 +386,10 @@ def test_a_reference_with_missing_heavy_atoms(tmp_path):
     lines = (FRAMES / "villin" / "aa.pdb").read_text().splitlines(True)
     path = tmp_path / "holes.pdb"
     path.write_text("".join(line for line in lines if not (line[12:16] == " OG " and int(line[22:26]) == 2)))
-    with pytest.raises(InputError, match=r"holes\.pdb: .*SER"):
+    with pytest.raises(InputError, match=r"holes\.pdb: SER 2 .*lacks atom OG; complete the reference"):
+        build_molecule(VILLIN, reference=path)
+    path.write_text("".join(line for line in lines if line[12:16] != " OXT"))
+    with pytest.raises(InputError, match=r"PHE 35 .*lacks atom OXT at the end of its chain"):
         build_molecule(VILLIN, reference=path)
 
 

@@ -8,7 +8,9 @@ import numpy as np
 from scipy.spatial import KDTree
 
 from ..errors import InputError
+from ..mapping.formats import load_scheme
 from ..mapping.formats.names import AMINO_ACIDS, standard_residue
+from ..mapping.formats.rules import MappingScheme, check_beads
 from .beads import Beads
 from .residues import BeadResidue
 from .whole import is_joined
@@ -30,6 +32,48 @@ def backbone_bead(beads: Beads, residue: BeadResidue) -> int:
             if beads.names[bead] == name:
                 return bead
     return residue.beads[0]
+
+
+def check_names(beads: Beads, scheme: MappingScheme) -> None:
+    """Raises `InputError` for a residue the mapping does not know or beads that are not those of its rule."""
+    try:
+        _check_names(beads, scheme)
+    except InputError as error:
+        if {"N", "CA", "C", "O"} <= set(beads.names):
+            raise InputError(f"{error} These are atoms, not beads: give them as the reference.") from None
+        for name in ("martini3", "martini2", "calpha"):
+            other = load_scheme(name)
+            if other.name != scheme.name and _fits(beads, other):
+                raise InputError(f"{error} All beads fit mapping {name}: is it meant?") from None
+        raise
+
+
+def _fits(beads: Beads, scheme: MappingScheme) -> bool:
+    try:
+        _check_names(beads, scheme)
+    except InputError:
+        return False
+    return True
+
+
+def _check_names(beads: Beads, scheme: MappingScheme) -> None:
+    if scheme.one_bead:
+        for residue in beads.residues:
+            if len(residue.beads) > 1:
+                raise InputError(
+                    f"{beads.path}: {residue.label}: mapping {scheme.name} has one bead for each residue, the input "
+                    f"has {' '.join(beads.names[b] for b in residue.beads)}; choose another mapping."
+                )
+        return
+    for residue in beads.residues:
+        standard, _ = standard_residue(residue.name)
+        rule = scheme.rules.get(standard)
+        if rule is None:
+            raise InputError(
+                f"{beads.path}: {residue.label}: mapping {scheme.name} does not know residue {residue.name}; "
+                "rename it, remove it, or give a mapping file that has it."
+            )
+        check_beads(rule, [beads.names[b] for b in residue.beads], f"{beads.path}: {residue.label}")
 
 
 def check_geometry(beads: Beads) -> None:

@@ -6,7 +6,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,11 +13,12 @@ import numpy as np
 from ..errors import InputError
 from ..mapping.formats import load_scheme
 from ..mapping.formats.names import standard_residue
-from ..mapping.formats.rules import AtomTable, MappingScheme, check_beads
+from ..mapping.formats.rules import AtomTable, MappingScheme
 from ..mapping.linear import LinearMap
 from ..system import System
+from .backbone import peptide_bonds, phi_psi_atoms
 from .beads import Beads, find_residue, read_beads
-from .checks import check_geometry, find_disulfides
+from .checks import check_geometry, check_names, find_disulfides
 from .forcefield import ForceFieldLibrary
 from .protonation import read_protonation
 from .reference import Reference, read_reference
@@ -85,7 +85,6 @@ class Molecule:
         from ..energy import from_openmm
 
         return from_openmm(self.openmm_system)
-
 
     def with_alternative_mapping(self) -> Molecule:
         """The same molecule with the other choice of hydrogens in the beads.
@@ -266,7 +265,7 @@ def _assemble(
         choice: scheme.linear_map(atoms, beads.names, residue_of[beads.bead_residue], system.masses, hydrogens=choice)
         for choice in ((True, False) if scheme.hydrogen_ambiguity else (with_hydrogens,))
     }
-    peptides, pairs = _peptides(residue_atoms, system.bonds)
+    peptides, pairs = peptide_bonds(residue_atoms, system.bonds)
     notes.append(
         f"mapping {scheme.name}: beads are centres of {'all atoms' if with_hydrogens else 'heavy atoms'}"
         if scheme.hydrogen_ambiguity
@@ -283,7 +282,7 @@ def _assemble(
         notes=tuple(notes),
         peptide_bonds=peptides,
         peptide_residues=pairs,
-        phi_psi=_phi_psi(residue_atoms, pairs),
+        phi_psi=phi_psi_atoms(residue_atoms, pairs),
         prolines=tuple(int(r) for _, r in pairs if system.residue_names[r] == "PRO"),
         disulfides=np.array(disulfides, dtype=int).reshape(-1, 2),
         variants=variants,
@@ -325,27 +324,6 @@ def describe(topology) -> System:
     )
 
 
-def check_names(beads: Beads, scheme: MappingScheme) -> None:
-    """Raises `InputError` for a residue the mapping does not know or beads that are not those of its rule."""
-    if scheme.one_bead:
-        for residue in beads.residues:
-            if len(residue.beads) > 1:
-                raise InputError(
-                    f"{beads.path}: {residue.label}: mapping {scheme.name} has one bead for each residue, the input "
-                    f"has {' '.join(beads.names[b] for b in residue.beads)}; choose another mapping."
-                )
-        return
-    for residue in beads.residues:
-        standard, _ = standard_residue(residue.name)
-        rule = scheme.rules.get(standard)
-        if rule is None:
-            raise InputError(
-                f"{beads.path}: {residue.label}: mapping {scheme.name} does not know residue {residue.name}; "
-                "rename it, remove it, or give a mapping file that has it."
-            )
-        check_beads(rule, [beads.names[b] for b in residue.beads], f"{beads.path}: {residue.label}")
-
-
 def _disulfides(beads: Beads, wanted, notes: list[str]) -> list[tuple[int, int]]:
     if wanted == "none":
         return []
@@ -376,25 +354,3 @@ def _protonation_notes(beads: Beads, variants: Sequence[str], asked: dict[int, s
     if named:
         notes.append(f"protonation as asked: {', '.join(named)}")
     return notes
-
-
-def _peptides(residue_atoms, bonds) -> tuple[np.ndarray, np.ndarray]:
-    bonded = {tuple(sorted(pair)) for pair in np.asarray(bonds).tolist()}
-    quartets, pairs = [], []
-    for number, (left, right) in enumerate(pairwise(residue_atoms)):
-        named = {"CA", "C"} <= left.keys() and {"N", "CA"} <= right.keys()
-        if named and tuple(sorted((left["C"], right["N"]))) in bonded:
-            quartets.append((left["CA"], left["C"], right["N"], right["CA"]))
-            pairs.append((number, number + 1))
-    return np.array(quartets, dtype=int).reshape(-1, 4), np.array(pairs, dtype=int).reshape(-1, 2)
-
-
-def _phi_psi(residue_atoms, pairs) -> np.ndarray:
-    table = np.full((len(residue_atoms), 2, 4), -1, dtype=int)
-    for before, after in pairs:
-        left, right = residue_atoms[before], residue_atoms[after]
-        if "C" in right:
-            table[after, 0] = left["C"], right["N"], right["CA"], right["C"]
-        if "N" in left:
-            table[before, 1] = left["N"], left["CA"], left["C"], right["N"]
-    return table

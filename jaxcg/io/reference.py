@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from ..mapping.formats.names import is_solvent, standard_residue
+from ..mapping.formats.names import AMINO_ACIDS, is_solvent, standard_atom, standard_residue
 from .beads import Beads
 from .forcefield import ForceFieldLibrary
 
@@ -58,6 +58,7 @@ def read_reference(
     modeller = _modeller(topology, positions)
     modeller.delete([r for r in topology.residues() if is_solvent(r.name, "")])
     residue_of = _match(modeller.topology, beads, path)
+    _check_heavy_atoms(modeller.topology, library, path)
     variants: list[str | None] = [None] * modeller.topology.getNumResidues()
     for number, name in protonation.items():
         variants[residue_of[number]] = name
@@ -142,3 +143,35 @@ def _match(topology, beads: Beads, path: str) -> np.ndarray:
             f"({len(residues)} residues in the reference, {len(beads.residues)} in the beads)."
         )
     return np.array([r.index for r in residues], dtype=int)
+
+
+def _check_heavy_atoms(topology, library: ForceFieldLibrary, path: str) -> None:
+    """Raises `InputError` naming the first heavy atom an amino acid lacks or should not have."""
+    joined = {"N": set(), "C": set()}
+    for a, b in topology.bonds():
+        for here, there in ((a, b), (b, a)):
+            if here.residue is not there.residue and here.name in joined:
+                joined[here.name].add(here.residue.index)
+    for residue in topology.residues():
+        if residue.name not in AMINO_ACIDS:
+            continue
+        first, last = residue.index not in joined["N"], residue.index not in joined["C"]
+        template = library.template(residue.name, first=first, last=last)
+        if template is None:
+            continue
+        expected = {
+            standard_atom(residue.name, name)
+            for name, element in zip(template.atom_names, template.elements)
+            if element != "H"
+        }
+        present = {atom.name for atom in residue.atoms() if atom.element.symbol != "H"}
+        label = f"{path}: {residue.name} {residue.id}" + (
+            f" (chain {residue.chain.id})" if residue.chain.id.strip() else ""
+        )
+        for name in sorted(expected - present):
+            end = " at the end of its chain" if name == "OXT" else ""
+            raise InputError(f"{label} lacks atom {name}{end}; complete the reference, or leave it out.")
+        for name in sorted(present - expected):
+            raise InputError(
+                f"{label} has an atom {name} that the force field does not know there; repair the reference."
+            )

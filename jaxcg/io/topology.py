@@ -95,6 +95,11 @@ def build_topology(
             raise InputError(f"{path}: {residue.label}: {_no_template(library, variants[number], first, last)}")
         digits = residue.id.rstrip("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
         added = topology.addResidue(standard, chain, digits, residue.id[len(digits) :])
+        if "" in template.elements:
+            field = "+".join(library.names)
+            raise InputError(
+                f"force field {field} has particles that are no atoms (Drude, virtual sites); choose another."
+            )
         here = {}
         for name, element in zip(template.atom_names, template.elements):
             here[name] = topology.addAtom(standard_atom(standard, name), Element.getBySymbol(element), added)
