@@ -37,12 +37,18 @@ _STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "legend.fontsize": 8,
     "lines.linewidth": 1.4,
-    "figure.constrained_layout.use": True,
 }
 
 
-def _svg(draw: Callable, title: str, *, size=(5.2, 3.0), columns: int = 1) -> str:
-    """Runs ``draw(figure, axes)`` and returns the figure as SVG; ``title`` is what a screen reader says."""
+def _svg(draw: Callable, title: str, *, size=(5.2, 3.0), columns: int = 1, left=0.68, top=0.28) -> str:
+    """Runs ``draw(figure, axes)`` and returns the figure as SVG.
+
+    Arguments:
+        draw: draws into the axes, an array of them when there are several ``columns``.
+        title: what a screen reader says.
+        size: inches. ``left`` and ``top`` are margins, inches; fixed ones, as a layout that measures every label
+            doubles the time.
+    """
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
@@ -54,6 +60,10 @@ def _svg(draw: Callable, title: str, *, size=(5.2, 3.0), columns: int = 1) -> st
         axes = figure.subplots(1, columns, squeeze=False)[0]
         for panel in axes:
             panel.patch.set_alpha(0)
+        width, height = size
+        figure.subplots_adjust(
+            left=left / width, right=1 - 0.12 / width, bottom=0.5 / height, top=1 - top / height, wspace=0.27
+        )
         draw(figure, axes if columns > 1 else axes[0])
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
@@ -71,6 +81,12 @@ def _svg(draw: Callable, title: str, *, size=(5.2, 3.0), columns: int = 1) -> st
     text = re.sub(r'\bid="', f'id="{prefix}-', text)
     text = re.sub(r'(href="#|url\(#)', rf"\1{prefix}-", text)
     return text
+
+
+def _power_of_ten(value: float, position: int) -> str:
+    """Tick label of a logarithmic axis; plain text, as setting mathematics takes longer than the rest of a figure."""
+    del position
+    return "10" + f"{round(np.log10(value)):d}".translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
 def energies(ways: Sequence[Sequence[tuple[str, float]]]) -> str:
@@ -93,7 +109,9 @@ def energies(ways: Sequence[Sequence[tuple[str, float]]]) -> str:
                 text = f"{energy:,.0f}".replace(",", "\u2009").replace("-", "−")
                 axes.annotate(text, (place, above), xytext=(0, 8), textcoords="offset points", ha="center", fontsize=8)
         axes.set_yscale("log")
-        axes.set(ylabel="energy above the last / kJ mol$^{-1}$", ylim=(0.6, None))
+        axes.yaxis.set_major_formatter(_power_of_ten)
+        axes.yaxis.set_minor_formatter("")
+        axes.set(ylabel="energy above the last / kJ mol⁻¹", ylim=(0.6, None))
         axes.set_xticks(np.arange(len(longest)), [stage for stage, _ in longest])
         axes.margins(x=0.12, y=0.2)
 
@@ -177,6 +195,8 @@ def beads(distance: np.ndarray, noise: float | None) -> str:
             low, high = min(np.log10(shown.min()) - 0.5, middle - 2), max(np.log10(shown.max()) + 0.5, middle + 2)
             axes.hist(shown, bins=np.logspace(low, high, 45), color=BLUE, alpha=0.85)
             axes.set_xscale("log")
+            axes.xaxis.set_major_formatter(_power_of_ten)
+            axes.xaxis.set_minor_formatter("")
             axes.set(xlabel="|M(x) − y| / nm", ylabel="beads")
             return
         edges = np.linspace(0, max(4.5 * noise, float(values.max(initial=0)) * 1.05), 41)
@@ -206,9 +226,9 @@ def residues(rows: Sequence[tuple[str, np.ndarray]], unit: str, breaks: Sequence
             axes.axvline(start + 0.5, color=GRAY, lw=0.8, ls=":")
         axes.set(xlabel="residue (counted from the first)", ylabel=unit, ylim=(0, None))
         axes.margins(x=0.01)
-        axes.legend(loc="upper left", ncols=len(rows), bbox_to_anchor=(0, 1.14), borderaxespad=0)
+        axes.legend(loc="upper left", ncols=len(rows), bbox_to_anchor=(0, 1.15), borderaxespad=0)
 
-    return _svg(draw, f"Deviation of each residue in {unit}", size=(10.2, 2.9))
+    return _svg(draw, f"Deviation of each residue in {unit}", size=(10.2, 2.9), top=0.36)
 
 
 def frames(numbers: Sequence[int], rows: Sequence[tuple[str, np.ndarray]]) -> str:
@@ -254,7 +274,7 @@ def typical_set(sample_energies: np.ndarray, map_energy: float, dimensions: int,
         u = np.linspace(expected - 5 * spread, expected + 5 * spread, 200)
         curve = np.exp(-((u - expected) ** 2) / (2 * spread**2))
         axes.fill_between(u, curve, color=ORANGE, alpha=0.25, lw=0)
-        axes.axvline(expected, color=ORANGE, lw=1.2, label=f"(d/2) kT = {expected:.0f} kJ mol$^{{-1}}$")
+        axes.axvline(expected, color=ORANGE, lw=1.2, label=f"(d/2) kT = {expected:.0f} kJ mol⁻¹")
         axes.plot(
             above,
             0.08 + 0.84 * (np.arange(len(above)) + 0.5) / len(above),
@@ -267,14 +287,14 @@ def typical_set(sample_energies: np.ndarray, map_energy: float, dimensions: int,
         axes.plot([0], [0.5], "D", ms=7, color=RED, label="MAP")
         edge = max(expected + 5 * spread, float(above.max(initial=0)))
         axes.set(
-            xlabel="energy above the MAP / kJ mol$^{-1}$",
+            xlabel="energy above the MAP / kJ mol⁻¹",
             xlim=(min(-0.04 * edge, float(above.min(initial=0))), 1.05 * edge),
         )
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)
-        axes.legend(loc="upper left", ncols=3, bbox_to_anchor=(0, 1.14), borderaxespad=0)
+        axes.legend(loc="upper left", ncols=3, bbox_to_anchor=(0, 1.15), borderaxespad=0)
 
-    return _svg(draw, "The mode and the typical set", size=(10.2, 2.7))
+    return _svg(draw, "The mode and the typical set", size=(10.2, 2.7), left=0.12, top=0.36)
 
 
 def chains(trace: np.ndarray) -> str:
@@ -283,7 +303,7 @@ def chains(trace: np.ndarray) -> str:
     def draw(figure, axes):
         for row in trace:
             axes.plot(np.arange(1, len(row) + 1), row, color=BLUE, alpha=0.7, lw=0.9)
-        axes.set(xlabel="trajectory", ylabel="potential / kJ mol$^{-1}$")
+        axes.set(xlabel="trajectory", ylabel="potential / kJ mol⁻¹")
         axes.ticklabel_format(useOffset=False)
         axes.margins(x=0.01)
 
@@ -298,6 +318,6 @@ def terms(energies: Mapping[str, float]) -> str:
         values = [energies[name] for name in names]
         axes.barh(names, values, color=[BLUE if value < 0 else ORANGE for value in values], alpha=0.85)
         axes.axvline(0, color=_INK, lw=0.8)
-        axes.set(xlabel="energy / kJ mol$^{-1}$")
+        axes.set(xlabel="energy / kJ mol⁻¹")
 
-    return _svg(draw, "Energy by term")
+    return _svg(draw, "Energy by term", left=1.35)

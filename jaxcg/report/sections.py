@@ -86,7 +86,7 @@ def frames_section(result: "BackmapResult") -> dict:
     frames = result.frames
     numbers = [frame.frame for frame in frames]
     favoured = [frame.quality.ramachandran_favoured if frame.quality else None for frame in frames]
-    rows = [("energy / kJ mol$^{-1}$", np.array([frame.energy for frame in frames]))]
+    rows = [("energy / kJ mol⁻¹", np.array([frame.energy for frame in frames]))]
     if None not in favoured:
         rows.append(("Ramachandran favoured / %", np.array(favoured, dtype=float)))
     rows.append(("bead deviation, rms / nm", np.array([_rms(bead_distance(result, frame)) for frame in frames])))
