@@ -2,13 +2,16 @@
 
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import openmm
 import pytest
 from openmm.app import PDBFile
 
-from jaxcg.io import atomic_path, build_molecule, write_pdb, write_system, write_text, write_xtc
+from jaxcg.io import BeadResidue, atomic_path, build_molecule, write_pdb, write_system, write_text, write_xtc
+from jaxcg.io.forcefield import ForceFieldLibrary
+from jaxcg.io.topology import build_topology
 
 VILLIN = Path(__file__).parent / "data" / "frames" / "villin" / "cg_crystal.pdb"
 
@@ -48,6 +51,22 @@ def test_models_and_box(tmp_path, positions):
     assert read.getNumFrames() == 2
     np.testing.assert_allclose(np.array(read.topology.getPeriodicBoxVectors()._value), np.diag([4.0, 5, 6]), atol=1e-6)
     assert molecule().topology.getPeriodicBoxVectors() is None
+
+
+def test_more_atoms_than_a_pdb_file_can_count(tmp_path):
+    import MDAnalysis
+
+    lipids = [BeadResidue("POPC", str(number), "", 0, ()) for number in range(1, 751)]
+    topology = build_topology(lipids, ["POPC"] * 750, [], ForceFieldLibrary("amber14")).topology
+    n = topology.getNumAtoms()
+    assert n > 100_000
+    membrane = SimpleNamespace(topology=topology, system=SimpleNamespace(n_atoms=n))
+    positions = np.random.default_rng(0).uniform(0, 20, size=(n, 3))
+    write_pdb(tmp_path / "membrane.pdb", membrane, positions)
+    read = MDAnalysis.Universe(str(tmp_path / "membrane.pdb"), to_guess=())
+    np.testing.assert_allclose(read.atoms.positions, positions * 10, atol=6e-4)
+    assert set(read.atoms.resnames) == {"POPC"}
+    assert len(read.residues) == 750
 
 
 def test_xtc_round_trip(tmp_path, positions):

@@ -62,15 +62,33 @@ def write_pdb(path: str | os.PathLike, molecule: Molecule, positions, box=None) 
     positions = _checked(positions, molecule)
     models = positions[None] if positions.ndim == 2 else positions
     topology = _with_box(molecule.topology, box)
+    text = io.StringIO()
+    PDBFile.writeHeader(topology, text)
+    for number, model in enumerate(models, 1):
+        index = number if len(models) > 1 else None
+        PDBFile.writeModel(topology, model * 10, text, modelIndex=index, keepIds=True)
+    PDBFile.writeFooter(topology, text)
+    names = [atom.residue.name for atom in topology.atoms()]
     with atomic_path(path) as temporary, open(temporary, "w") as file:
-        header = io.StringIO()
-        PDBFile.writeHeader(topology, header)
-        # Without the line that names the day, the same input gives the same file.
-        file.writelines(line for line in header.getvalue().splitlines(True) if not line.startswith("REMARK"))
-        for number, model in enumerate(models, 1):
-            index = number if len(models) > 1 else None
-            PDBFile.writeModel(topology, model * 10, file, modelIndex=index, keepIds=True)
-        PDBFile.writeFooter(topology, file)
+        file.writelines(_portable(text.getvalue().splitlines(True), names))
+
+
+def _portable(lines: list[str], residue_names: list[str]) -> Iterator[str]:
+    """OpenMM's PDB lines, changed where other programs or a second run would stumble.
+
+    The line that names the day goes; four-letter residue names are kept whole (the CHARMM convention); bonds between
+    atoms beyond number 99999 go, as OpenMM counts on in hexadecimal, which few programs read there.
+    """
+    atom, many = 0, len(residue_names) > 99_999
+    for line in lines:
+        if line.startswith("REMARK") or (many and line.startswith("CONECT")):
+            continue
+        if line.startswith(("ATOM", "HETATM")):
+            name = residue_names[atom % len(residue_names)]
+            atom += 1
+            if len(name) == 4:
+                line = line[:17] + name + line[21:]
+        yield line
 
 
 def write_xtc(path: str | os.PathLike, molecule: Molecule, frames: Iterable, boxes: Iterable | None = None) -> None:
