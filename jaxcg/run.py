@@ -111,7 +111,7 @@ def run(
         raise ValueError(f"run: steps ({steps}) must be a multiple of every ({every}), and every at least 1.")
     observe = _nothing if observe is None else observe
     saves = max(chunk // every, 1)
-    store = None if checkpoint is None else _Checkpoint(Path(checkpoint), _digest(kernel, key, every))
+    store = None if checkpoint is None else _Checkpoint(Path(checkpoint), _digest(kernel, state, key, every))
     done, parts = 0, []
     if store is not None and store.path.exists():
         done, state, parts = store.load(state, lambda: _output_shapes(kernel, state, key, every, observe))
@@ -157,7 +157,7 @@ def _chunk(kernel, state, key, start, active, saves, every, observe):
         return state, (info, kernel.healthy(state))
 
     def save(index, state):
-        state, (infos, healthy) = lax.scan(one, state, start + index * every + jnp.arange(every))
+        state, (infos, healthy) = lax.scan(one, state, start + index * every + jnp.arange(every, dtype=jnp.int32))
         return state, (infos, healthy, observe(state))
 
     shapes = jax.eval_shape(lambda state: save(0, state)[1], state)
@@ -166,7 +166,10 @@ def _chunk(kernel, state, key, start, active, saves, every, observe):
         del index
         return state, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
-    return lax.scan(lambda state, index: lax.cond(index < active, save, skip, index, state), state, jnp.arange(saves))
+    def save_or_skip(state, index):
+        return lax.cond(index < active, save, skip, index, state)
+
+    return lax.scan(save_or_skip, state, jnp.arange(saves, dtype=jnp.int32))
 
 
 def _output_shapes(kernel, state, key, every, observe):
@@ -198,10 +201,10 @@ def _raise_unhealthy(label: str, done: int, healthy: np.ndarray):
     )
 
 
-def _digest(kernel, key, every: int) -> str:
-    """Fingerprint of a run: all numbers of the kernel, the key and the saving interval."""
+def _digest(kernel, state, key, every: int) -> str:
+    """Fingerprint of a run: all numbers of the kernel and of the starting state, the key, the saving interval."""
     sha = hashlib.sha256(repr(every).encode())
-    for leaf in (*jax.tree.leaves(eqx.filter(kernel, eqx.is_array_like)), jax.random.key_data(key)):
+    for leaf in (*jax.tree.leaves(eqx.filter((kernel, state), eqx.is_array_like)), jax.random.key_data(key)):
         leaf = np.asarray(leaf)
         sha.update(f"{leaf.shape}{leaf.dtype}".encode())
         sha.update(leaf.tobytes())
@@ -241,16 +244,12 @@ class _Checkpoint:
         except Exception as error:
             raise InputError(f"{self.path}: not a readable checkpoint ({error}); delete it to start over.") from error
         leaves, structure = jax.tree.flatten(state)
-        stored = [arrays.get(f"state{i}") for i in range(len(leaves))]
-        if header["digest"] != self.digest or any(
-            new is None or new.shape != old.shape or new.dtype != old.dtype
-            for new, old in zip(stored, leaves, strict=True)
-        ):
+        if header["digest"] != self.digest:
             raise InputError(
                 f"{self.path}: this checkpoint belongs to another run (other input, settings, seed or precision); "
                 "delete it to start over or name another file."
             )
-        state = jax.tree.unflatten(structure, [jnp.asarray(leaf) for leaf in stored])
+        state = jax.tree.unflatten(structure, [jnp.asarray(arrays[f"state{i}"]) for i in range(len(leaves))])
         outputs = [arrays[f"output{i}"] for i in range(len(arrays) - len(leaves))]
         parts = [jax.tree.unflatten(jax.tree.structure(template()), outputs)] if outputs else []
         return header["done"], state, parts

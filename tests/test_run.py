@@ -110,6 +110,7 @@ def test_checkpoint_of_another_run_is_refused(tmp_path):
         (walk(scale=2.0), KEY, START),
         (walk(), jax.random.key(4), START),
         (walk(), KEY, {"x": jnp.zeros((5, 3), jnp.float32)}),
+        (walk(), KEY, {"x": jnp.ones((2, 3), jnp.float32)}),
     ]:
         with pytest.raises(InputError, match="another run"):
             run(kernel, state, key, 20, chunk=10, checkpoint=file)

@@ -12,6 +12,13 @@ KEY = jax.random.key(5)
 SETTINGS = {"heat": 200, "hold": 200, "warmup": 20, "thin": 3, "step_size": 0.02, "steps": 6}
 
 
+@pytest.fixture(autouse=True)
+def strict_dtypes():
+    """Nothing may be promoted silently: float32 runs stay float32 under x64 too."""
+    with jax.numpy_dtype_promotion("strict"):
+        yield
+
+
 def starts(problem, chains, dtype=np.float32):
     return np.repeat(problem.mode[None], chains, axis=0).astype(dtype)
 

@@ -103,9 +103,10 @@ class AdaptiveChains(AbstractKernel):
         acceptance = jnp.mean(info.acceptance) if self.pooled else info.acceptance
         origin = jnp.log(self._first_step_size()).astype(dtype)
         new = old.update(acceptance.astype(dtype), self.target.astype(dtype), origin)
-        adapting = old.count < self.warmup
+        warmup = self.warmup.astype(dtype)
+        adapting = old.count < warmup
         averaging = DualAveraging(*(jnp.where(adapting, a, b) for a, b in zip(new, old, strict=True)))
-        log_step = jnp.where(averaging.count < self.warmup, averaging.log_step, averaging.log_average)
+        log_step = jnp.where(averaging.count < warmup, averaging.log_step, averaging.log_average)
         step_size = jnp.broadcast_to(jnp.exp(log_step), chains.step_size.shape).astype(chains.step_size.dtype)
         return AdaptiveState(chains._replace(step_size=step_size), averaging), info
 

@@ -108,8 +108,9 @@ class HMC(AbstractKernel):
         # Both ends in one loop: a second copy of the energy would cost more to compile than it saves.
         terms, new_terms = lax.map(lambda end: potential_terms(self.posterior, end), jnp.stack([x, new_x]))
         error = energy_difference(terms, new_terms, velocity, new_velocity, self.geometry.masses)
-        divergent = ~(error < DIVERGENCE * thermal_energy)  # true for NaN
-        log_ratio = jnp.where(divergent, -jnp.inf, -error / thermal_energy)
+        error_in_kT = error / thermal_energy.astype(error.dtype)
+        divergent = ~(error_in_kT < DIVERGENCE)  # true for NaN
+        log_ratio = jnp.where(divergent, -jnp.inf, -error_in_kT)
         uniform = jax.random.uniform(metropolis_key, (), log_ratio.dtype)
         accepted = jnp.log1p(-uniform) < log_ratio  # 1 − u lies in (0, 1]: its logarithm is finite
         terms = jnp.where(accepted, new_terms, terms)
@@ -139,7 +140,7 @@ class HMC(AbstractKernel):
             end = (i == 0) | (i == steps)
             kick = jnp.where(end, 0.5 * step_size, step_size)
             v = move.project(v + kick * move.acceleration(jax.grad(self.posterior.potential)(x)))
-            return move.retract(x + jnp.where(i < steps, step_size, 0) * v, y), v
+            return move.retract(x + jnp.where(i < steps, step_size, 0.0) * v, y), v
 
         return lax.fori_loop(0, steps + 1, kick_and_drift, (jnp.asarray(x), jnp.asarray(velocity)))
 
@@ -155,4 +156,4 @@ def jittered_steps(count: Array, mean: Array) -> Array:
     """
     fraction = (count.astype(jnp.uint32) + 1) * jnp.uint32(0x9E3779B9)
     fraction = (fraction >> 8).astype(jnp.float32) * jnp.float32(2.0**-24)
-    return 1 + jnp.floor(fraction * (2 * mean - 1)).astype(jnp.int32)
+    return 1 + jnp.floor(fraction * (2 * mean - 1).astype(jnp.float32)).astype(jnp.int32)
