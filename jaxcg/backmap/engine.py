@@ -17,7 +17,7 @@ from ..posterior import Posterior
 from ..typing import Array, PRNGKeyArray
 from .isomers import choose_isomers, proline_peptides
 from .map_estimate import MapEstimate, map_estimate
-from .prior import OMEGA_PRIOR, OMEGA_SOFT, WEIGHT, omega_restraint, ramachandran_energy
+from .prior import OMEGA_PRIOR, OMEGA_SOFT, WEIGHT_EXACT, WEIGHT_SOFT, omega_restraint, ramachandran_energy
 from .quality import Quality, quality
 from .quality.vectors import dihedrals
 from .ramachandran import available, backbone_torsions, ramachandran_regions
@@ -76,8 +76,8 @@ class Engine:
         temperature: K.
         beads: ``"exact"``, ``"soft"`` or ``"auto"``.
         bead_noise: σ of noisy beads, nm.
-        backbone_prior: weight of the knowledge-based backbone prior in kT; None takes `WEIGHT` for noisy beads and
-            zero for exact ones.
+        backbone_prior: weight of the knowledge-based backbone prior in kT; None takes 5 for noisy beads and 1 for exact
+            ones, 0 turns it off.
         dtype: precision of the MAP search.
     """
 
@@ -122,7 +122,7 @@ class Engine:
 
     def weight(self, *, soft: bool) -> float:
         """Weight of the backbone prior for noisy or exact beads, kT."""
-        return (WEIGHT if soft else 0.0) if self.prior_weight is None else self.prior_weight
+        return (WEIGHT_SOFT if soft else WEIGHT_EXACT) if self.prior_weight is None else self.prior_weight
 
     @cached_property
     def _ideal_bonds(self) -> np.ndarray:

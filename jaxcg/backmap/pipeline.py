@@ -65,7 +65,7 @@ def backmap(
         temperature: K.
         beads: ``"exact"`` holds M(x) = y, ``"soft"`` takes them as noisy, ``"auto"`` decides for each frame.
         bead_noise: σ of noisy beads, nm.
-        backbone_prior: weight of the knowledge-based backbone prior, kT; None: 5 for noisy beads, 0 for exact ones.
+        backbone_prior: weight of the knowledge-based backbone prior, kT; None: 5 for noisy beads, 1 for exact ones.
         samples: posterior samples of the first frame.
         seed: random seed; the same seed gives the same result on the same machine.
         precision: ``"float32"`` or ``"float64"`` (needs JAX's x64 mode) of the MAP search and the samples.

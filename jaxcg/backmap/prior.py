@@ -14,8 +14,8 @@ from ..system import System
 from ..units import thermal_energy
 from .ramachandran import CLASSES, backbone_torsions, ramachandran_tables
 
-#: Default weight of the prior for frames of simulations, in kT.
-WEIGHT = 5.0
+#: Default weight of the prior for noisy beads (frames of simulations) and for exact ones, in kT.
+WEIGHT_SOFT, WEIGHT_EXACT = 5.0, 1.0
 #: Stiffness of the peptide planes while relaxing: exact beads, noisy beads, noisy beads with the prior, kJ/mol.
 OMEGA_EXACT, OMEGA_SOFT, OMEGA_PRIOR = 40.0, 150.0, 600.0
 #: Share of the broad component in p: the prior's gradient leads back from anywhere.
