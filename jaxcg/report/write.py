@@ -118,7 +118,7 @@ def _cards(result: "BackmapResult") -> list[dict]:
         cards.append(_card(str(wrong), "errors found by the checks", bad=wrong > 0))
     distances = [sections.bead_distance(result, frame) for frame in frames]
     if all(frame.bead_mode == "exact" for frame in frames):
-        cards.append(_card(f"{max(d.max() for d in distances):.1e} nm", "largest |M(x) − y| of a bead"))
+        cards.append(_card(f"{max(d.max() for d in distances):.2g} nm", "largest |M(x) − y| of a bead"))
     else:
         rms = float(np.sqrt(np.mean([np.mean(d**2) for d in distances])))
         cards.append(_card(f"{rms:.3f} nm", "rms |M(x) − y| of the beads"))
