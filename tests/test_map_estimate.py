@@ -1,0 +1,84 @@
+"""The MAP against closed forms, by any optax optimiser, and its ways of ending."""
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from oracles.gaussian import Gaussian, Quadratic
+
+from jaxcg.backmap import map_estimate
+from jaxcg.errors import ResultError
+from jaxcg.posterior import Posterior
+
+
+def start(problem, dtype=np.float32):
+    rng = np.random.default_rng(1)
+    return jnp.asarray(rng.normal(scale=0.3, size=(problem.mapping.n_atoms, 3)), dtype)
+
+
+def test_exact_beads_give_the_conditional_mean(x64):
+    problem = Gaussian(dtype=np.float64)
+    found = map_estimate(problem.posterior, start(problem, np.float64), steps=2000, tolerance=1e-7)
+    assert found.status == "converged"
+    np.testing.assert_allclose(found.x.ravel(), problem.mean, atol=1e-7)
+    np.testing.assert_allclose(problem.mapping(found.x), problem.y, atol=1e-12)
+
+
+def test_soft_beads_give_the_product_of_gaussians(x64):
+    problem = Gaussian(dtype=np.float64, noise=0.05)
+    found = map_estimate(problem.posterior, start(problem, np.float64), steps=2000, tolerance=1e-7)
+    np.testing.assert_allclose(found.x.ravel(), problem.mean, atol=1e-7)
+    assert np.abs(problem.mapping(found.x) - problem.y).max() > 1e-3
+
+
+def test_single_precision_stays_on_the_fibre():
+    problem = Gaussian()
+    found = map_estimate(problem.posterior, start(problem), steps=500, tolerance=0.05)
+    np.testing.assert_allclose(found.x.ravel(), problem.mean, atol=2e-3)
+    assert np.abs(problem.mapping(found.x) - problem.y).max() < 2e-6
+
+
+@pytest.mark.parametrize("optimizer", [optax.adam(0.01), optax.sgd(4e-4, momentum=0.9)], ids=["adam", "momentum"])
+def test_any_optax_optimiser_serves(x64, optimizer):
+    problem = Gaussian(dtype=np.float64)
+    found = map_estimate(problem.posterior, start(problem, np.float64), optimizer, steps=4000, tolerance=1e-2)
+    assert found.status == "converged"
+    np.testing.assert_allclose(found.x.ravel(), problem.mean, atol=1e-3)
+    np.testing.assert_allclose(problem.mapping(found.x), problem.y, atol=1e-12)
+
+
+def test_running_out_of_steps_is_said_and_the_best_point_kept():
+    problem = Gaussian()
+    found = map_estimate(problem.posterior, start(problem), steps=3, tolerance=1e-6)
+    assert found.status == "steps exhausted"
+    assert found.steps == 3
+    assert found.potential == pytest.approx(float(problem.posterior.potential(found.x)), rel=1e-5)
+
+
+def test_potential_falls_along_the_history(x64):
+    problem = Gaussian(dtype=np.float64)
+    found = map_estimate(problem.posterior, start(problem, np.float64), optax.adam(1e-3), steps=400, tolerance=1e-9)
+    values = [value for _, value, _ in found.history]
+    assert len(values) == 8
+    assert values == sorted(values, reverse=True)
+
+
+def test_an_energy_that_is_not_finite_raises_or_is_reported():
+    problem = Gaussian()
+    broken = Quadratic(problem.posterior.energy.hessian, problem.posterior.energy.centre, float("nan"))
+    posterior = Posterior(broken, problem.mapping, problem.posterior.y)
+    with pytest.raises(ResultError, match="not finite"):
+        map_estimate(posterior, start(problem))
+    assert map_estimate(posterior, start(problem), throw=False).status == "not finite"
+
+
+def test_another_y_does_not_compile_again():
+    from jaxcg.backmap import map_estimate as module_function
+    from jaxcg.backmap.map_estimate import _advance
+
+    problem = Gaussian()
+    module_function(problem.posterior, start(problem), steps=20)
+    before = _advance._cached._cache_size()
+    other = Posterior(problem.posterior.energy, problem.mapping, problem.posterior.y + 0.1)
+    module_function(other, start(problem), steps=40)
+    assert _advance._cached._cache_size() == before
