@@ -81,6 +81,19 @@ def test_another_frame_does_not_compile_again():
     assert len(compiled) - first <= 2 < first
 
 
+def test_chains_are_long_enough_to_judge_by_default():
+    problem = Gaussian()
+    settings = {**SETTINGS, "masses": problem.masses, "heat": 10, "hold": 0, "warmup": 0}
+    settings.pop("thin")
+    result = sample(problem.posterior, starts(problem, 2), KEY, samples=4, **settings)
+    assert result.trace.shape == (2, 20)
+    assert np.isfinite(result.r_hat)
+    short = sample(problem.posterior, starts(problem, 2), KEY, samples=4, thin=1, **settings)
+    assert np.isnan(short.r_hat)
+    assert short.statistics()["r_hat_energy"] is None
+    assert short.verdict.startswith("Too short")
+
+
 def test_float64_all_the_way():
     with jax.enable_x64(True):
         problem = Gaussian(dtype=np.float64)

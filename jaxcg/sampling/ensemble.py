@@ -19,6 +19,9 @@ from .chains import Chains
 from .diagnostics import bulk_effective_sample_size, rank_normalised_r_hat
 from .hmc import HMC
 
+#: Trajectories per chain below which R-hat and effective sample sizes say nothing.
+ENOUGH_TRAJECTORIES = 20
+
 
 @dataclass(frozen=True)
 class EnsembleResult:
@@ -39,7 +42,7 @@ class EnsembleResult:
         gradients: gradient evaluations per chain, all stages.
         dimension: dimension d of the space sampled.
         temperature: K.
-        r_hat, effective_sample_size: of the potential, over chains and trajectories.
+        r_hat, effective_sample_size: of the potential, over chains and trajectories; nan when these are too few.
         verdict: one sentence on how far to trust the ensemble.
     """
 
@@ -99,7 +102,7 @@ def sample(
     heat: int = 750,
     hold: int = 750,
     warmup: int = 30,
-    thin: int = 4,
+    thin: int | None = None,
     step_size: float = 0.001,
     steps: int = 40,
     target: float = 0.8,
@@ -120,7 +123,8 @@ def sample(
         masses: (atoms,) masses of the sampler, amu; see `heavy_hydrogen_masses`.
         heat, hold: Langevin steps of the burn-in, see `burn_in`; 0 and 0 for starts that are typical already.
         warmup: trajectories that tune the step size.
-        thin: trajectories between samples of a chain.
+        thin: trajectories between samples of a chain; by default 4, or more where the chain would be too short to
+            judge (`ENOUGH_TRAJECTORIES`).
         step_size: first step size of HMC and the step size of the burn-in, ps.
         steps: mean leapfrog steps of a trajectory.
         target: acceptance probability aimed at.
@@ -170,6 +174,7 @@ def sample(
         )
         warm, temperature, start_potentials = burned.positions, burned.temperature, burned.potential[0]
     rounds = -(-samples // chains)
+    thin = max(4, -(-ENOUGH_TRAJECTORIES // rounds)) if thin is None else thin
     chunk = max(GRADIENTS_PER_CHUNK // (steps * thin * chains), 1) * thin
     # One compiled chunk serves both runs, and any number of samples.
     settings = {"every": thin, "observe": _observe, "chunk": chunk}
@@ -208,7 +213,9 @@ def sample(
         for leaf in (infos.energy, infos.potential)
     )
     trace = np.asarray(infos.potential, dtype=np.float64).T
-    r_hat, effective = rank_normalised_r_hat(trace), bulk_effective_sample_size(trace)
+    r_hat, effective = np.nan, np.nan
+    if trace.shape[1] >= ENOUGH_TRAJECTORIES:
+        r_hat, effective = rank_normalised_r_hat(trace), bulk_effective_sample_size(trace)
     acceptance = infos.acceptance.mean(axis=0)
     divergences = infos.divergent.sum(axis=0)
     return EnsembleResult(
@@ -242,7 +249,7 @@ def verdict(r_hat: float, effective: float, chains: int, acceptance: np.ndarray,
     else:
         extra = ""
     if np.isnan(r_hat):
-        return f"Too short to judge: fewer than four trajectories per chain{extra}."
+        return f"Too short to judge: fewer than {ENOUGH_TRAJECTORIES} trajectories per chain{extra}."
     figures = f"R-hat of the energy {r_hat:.2f}, {effective:.0f} effective samples of it from {chains} chains{extra}"
     if chains < 2:
         return f"Local fluctuations only: one chain cannot show what it misses ({figures})."
