@@ -54,6 +54,9 @@ class AllPairs(eqx.Module):
 def row_sums(kernel: Kernel, features: Sequence[Array], pairs: AllPairs | NeighborTable) -> list[Array]:
     """Sums over each atom's partners of the values of ``kernel``.
 
+    On a CPU, XLA evaluates an intermediate that several values share once for each of them, unless it ends in an
+    expensive operation: let it end in a division.
+
     Arguments:
         kernel: ``kernel(sources, targets, present)`` takes the features of the partners and of the atom itself,
             broadcastable to (sources, tile), and a mask of that shape; it returns a tuple of (sources, tile) arrays

@@ -188,7 +188,8 @@ class GeneralizedBorn(AbstractAnalyticEnergy):
             if self.neck is not None:
                 slope = slope + target[-1] * self._neck(r, source, target)[1]
                 slope = slope + source[-1] * self._neck(r, target, source)[1]
-            slope = jnp.where(present, slope * inverse, 0.0)
+            # Ending in a division: see `row_sums`.
+            slope = jnp.where(present, slope, 0.0) / r
             return slope * d[0], slope * d[1], slope * d[2]
 
         return jnp.stack(row_sums(kernel, [*self._features(x), weights], self.pairs), axis=-1)
@@ -208,7 +209,7 @@ class GeneralizedBorn(AbstractAnalyticEnergy):
             charge = jnp.where(present, -target[3] * source[3], 0.0)
             energy = charge * contrast * (inverse - shift)
             # ∂E/∂(f²/2), then f² by r² and by B_i.
-            slope = charge * (contrast_slope * (inverse - shift) * inverse - contrast * inverse**3)
+            slope = charge * (contrast_slope * (inverse - shift) - contrast * inverse * inverse) * inverse
             by_distance = slope * (1.0 - 0.25 * decay)
             by_born = 0.5 * slope * decay * (1.0 + exponent) * source[4]
             return energy, by_born, by_distance * d[0], by_distance * d[1], by_distance * d[2]
@@ -237,17 +238,28 @@ class GeneralizedBorn(AbstractAnalyticEnergy):
         return value, -value * inverse * u * (200.0 + 1.8e6 * u2 * u2)
 
 
+def _limits(r: Array, o: Array, s: Array) -> tuple[Array, Array, Array]:
+    """Inverse limits 1/U and 1/L of the descreening integral, and log(L/U).
+
+    They coincide where a sphere does not reach beyond the offset radius.
+    """
+    upper = jnp.maximum(r + s, o)
+    lower = jnp.maximum(jnp.abs(r - s), o)
+    # One division instead of two.
+    inverse = 1.0 / (upper * lower)
+    iu = lower * inverse
+    return iu, upper * inverse, jnp.log(lower * iu)
+
+
 def _overlap(r: Array, o: Array, s: Array, engulfing: bool) -> Array:
     """Descreening of an atom with offset radius ``o`` by one with scaled radius ``s`` at distance ``r``."""
-    outer = r + s
-    reaches = outer > o
-    upper = jnp.where(reaches, outer, 1.0)
-    lower = jnp.where(reaches, jnp.maximum(o, jnp.abs(r - s)), 1.0)
-    iu, il = 1.0 / upper, 1.0 / lower
-    value = il - iu + 0.25 * (r - s * s / r) * (iu * iu - il * il) + 0.5 * jnp.log(lower * iu) / r
+    iu, il, log = _limits(r, o, s)
+    inverse = 1.0 / r
+    value = il - iu + 0.25 * (r - s * s * inverse) * (iu * iu - il * il) + 0.5 * log * inverse
     if engulfing:
         value = value + jnp.where(s - r > o, 2.0 * (1.0 / o - il), 0.0)
-    return jnp.where(reaches, 0.5 * value, 0.0)
+    # For the negative scaled radii of GBn2 the limits cross.
+    return jnp.where(r + s > o, 0.5 * value, 0.0)
 
 
 def _overlap_slope(r: Array, inverse: Array, o: Array, s: Array, engulfing: bool) -> Array:
@@ -255,13 +267,9 @@ def _overlap_slope(r: Array, inverse: Array, o: Array, s: Array, engulfing: bool
 
     The limits of the integral contribute nothing, except for an engulfed atom whose complement is not counted.
     """
-    outer = r + s
-    reaches = outer > o
-    upper = jnp.where(reaches, outer, 1.0)
-    lower = jnp.where(reaches, jnp.maximum(o, jnp.abs(r - s)), 1.0)
-    iu, il = 1.0 / upper, 1.0 / lower
+    iu, il, log = _limits(r, o, s)
     inverse2 = inverse * inverse
-    slope = 0.125 * (1.0 + s * s * inverse2) * (iu * iu - il * il) - 0.25 * jnp.log(lower * iu) * inverse2
+    slope = 0.125 * (1.0 + s * s * inverse2) * (iu * iu - il * il) - 0.25 * log * inverse2
     if not engulfing:
         slope = slope + jnp.where(s - r > o, il * il, 0.0)
-    return jnp.where(reaches, slope, 0.0)
+    return jnp.where(r + s > o, slope, 0.0)
