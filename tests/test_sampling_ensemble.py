@@ -33,6 +33,7 @@ def test_samples_of_a_gaussian(noise, tmp_path):
     assert result.positions.shape == (102, 8, 3)
     assert result.positions.dtype == np.float64
     assert [stage for stage, done, total in seen if done == total] == ["heating", "tuning", "sampling"]
+    assert [stage for stage, done, _ in seen if done == 0] == ["heating", "tuning", "sampling"]
     np.testing.assert_array_equal(result.chain[:6], [0, 1, 2, 3, 0, 1])
     np.testing.assert_array_equal(result.trajectory[[0, 3, 4, 101]], [3, 3, 6, 78])
     assert result.trace.shape == (4, 78)

@@ -128,7 +128,7 @@ def sample(
         step_size: first step size of HMC and the step size of the burn-in, ps.
         steps: mean leapfrog steps of a trajectory.
         target: acceptance probability aimed at.
-        progress: called as ``progress(stage, done, total)``, stage one of "heating", "tuning", "sampling".
+        progress: called as ``progress(stage, done, total)`` as a stage starts and goes on, stage one of "heating", "tuning", "sampling".
         checkpoint: folder for checkpoints, one file per stage; an interrupted call resumes from them.
 
     Returns:
@@ -149,7 +149,11 @@ def sample(
     heat_key, start_key, tune_key, sample_key = (jax.random.fold_in(key, i) for i in range(4))
     files = {stage: None if checkpoint is None else Path(checkpoint) / f"{stage}.npz" for stage in _STAGES}
 
-    def report(stage):
+    def report(stage, total):
+        """Announces the stage and returns the callback of its run."""
+        if progress is not None:
+            progress(stage, 0, total)
+
         def forward(done, total, infos):
             del infos
             if progress is not None:
@@ -169,7 +173,7 @@ def sample(
             heat=heat,
             hold=hold,
             step_size=step_size,
-            progress=report("heating"),
+            progress=report("heating", heat + hold),
             checkpoint=files["heating"],
         )
         warm, temperature, start_potentials = burned.positions, burned.temperature, burned.potential[0]
@@ -178,12 +182,13 @@ def sample(
     chunk = max(GRADIENTS_PER_CHUNK // (steps * thin * chains), 1) * thin
     # One compiled chunk serves both runs, and any number of samples.
     settings = {"every": thin, "observe": _observe, "chunk": chunk}
+    tuning = -(-warmup // thin) * thin
     tuned = run(
         kernel,
         kernel.init(start_key, warm),
         tune_key,
-        -(-warmup // thin) * thin,
-        progress=report("tuning"),
+        tuning,
+        progress=report("tuning", tuning),
         checkpoint=files["tuning"],
         label="tuning",
         **settings,
@@ -193,7 +198,7 @@ def sample(
         tuned.state,
         sample_key,
         rounds * thin,
-        progress=report("sampling"),
+        progress=report("sampling", rounds * thin),
         checkpoint=files["sampling"],
         label="sampling",
         **settings,
