@@ -128,7 +128,8 @@ def sample(
         step_size: first step size of HMC and the step size of the burn-in, ps.
         steps: mean leapfrog steps of a trajectory.
         target: acceptance probability aimed at.
-        progress: called as ``progress(stage, done, total)`` as a stage starts and goes on, stage one of "heating", "tuning", "sampling".
+        progress: called as ``progress(stage, done, total)`` as a stage starts and goes on; stages are "heating",
+            "tuning" and "sampling".
         checkpoint: folder for checkpoints, one file per stage; an interrupted call resumes from them.
 
     Returns:
