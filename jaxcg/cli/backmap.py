@@ -106,7 +106,7 @@ def add_parser(verbs) -> None:
         type=non_negative,
         metavar="W",
         help="weight of the knowledge-based backbone prior, in kT; 0 turns it off "
-        "(default: 5 for soft beads, 0 for exact ones)",
+        "(default: 5 for soft beads, 1 for exact ones)",
     )
 
     work = parser.add_argument_group("run")

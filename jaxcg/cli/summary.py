@@ -56,7 +56,9 @@ def _rows(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows.append(("energy", f"{np.mean([frame['energy'] for frame in frames]):.1f} kJ/mol{several}"))
     qualities = [frame["quality"] for frame in frames if frame["quality"]]
     if qualities:
-        rows += _quality_rows(qualities, report["checks"])
+        weights = sorted({frame["backbone_prior"] for frame in frames} - {0})
+        prior = f" (with a backbone prior of {' and '.join(f'{w:g}' for w in weights)} kT)" if weights else ""
+        rows += _quality_rows(qualities, report["checks"], prior)
     ensemble = report.get("ensemble")
     if ensemble:
         rows.append(
@@ -69,14 +71,16 @@ def _rows(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
-def _quality_rows(qualities: Sequence[Mapping[str, Any]], checks: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+def _quality_rows(
+    qualities: Sequence[Mapping[str, Any]], checks: Sequence[Mapping[str, Any]], prior: str
+) -> list[tuple[str, str]]:
     def known(name):
         return [quality[name] for quality in qualities if quality[name] is not None]
 
     rows = []
     if known("ramachandran_favoured"):
         favoured, outliers = np.mean(known("ramachandran_favoured")), np.mean(known("ramachandran_outlier"))
-        rows.append(("Ramachandran", f"{favoured:.1f} % favoured, {outliers:.1f} % outliers"))
+        rows.append(("Ramachandran", f"{favoured:.1f} % favoured, {outliers:.1f} % outliers{prior}"))
     if known("bonds_within_10"):
         rows.append(("bonds", f"{np.mean(known('bonds_within_10')):.1f} % within 10 % of their ideal length"))
     if known("bead_rms"):

@@ -8,6 +8,7 @@ from ..backmap.pipeline import superposed
 from ..backmap.ramachandran import CLASSES, ramachandran_levels, ramachandran_tables
 from ..units import thermal_energy
 from . import figures, measures
+from .summary import backbone_prior
 
 if TYPE_CHECKING:
     from ..backmap.result import BackmapResult, FrameResult
@@ -34,7 +35,9 @@ def structure_section(result: "BackmapResult", frame: "FrameResult") -> dict:
         pictures.append(
             picture(
                 "Ramachandran plot",
-                f"Shaded: allowed and, darker, favoured regions of each residue class; red crosses: outliers.{several}",
+                "Shaded: allowed and, darker, favoured regions of each residue class; red crosses: outliers."
+                + several
+                + _prior_note(result),
                 figures.ramachandran(panels),
                 wide=True,
             )
@@ -159,6 +162,17 @@ def bead_distance(result: "BackmapResult", frame: "FrameResult") -> np.ndarray:
     """(beads,) |M(x) − y| of a frame in nm, in double precision."""
     mapped = result.molecule.mapping.matrix() @ np.asarray(frame.positions, dtype=float)
     return np.linalg.norm(mapped - np.asarray(frame.y, dtype=float), axis=1)
+
+
+def _prior_note(result: "BackmapResult") -> str:
+    weights = sorted({backbone_prior(result, frame) for frame in result.frames} - {0.0})
+    if not weights:
+        return " No backbone prior was used."
+    shown = " and ".join(f"{weight:g}" for weight in weights)
+    return (
+        f" A knowledge-based backbone prior of weight {shown} kT favours these regions, so the share of favoured "
+        "residues is not an independent measure; --backbone-prior 0 turns it off."
+    )
 
 
 def reference_deviation(result: "BackmapResult", frame: "FrameResult") -> np.ndarray:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..backmap.prior import WEIGHT_EXACT, WEIGHT_SOFT
 from .checks import Check, checks, verdict
 
 if TYPE_CHECKING:
@@ -60,15 +61,24 @@ def summarize(result: "BackmapResult | None", *, title: str, settings: Mapping[s
                 {"name": row.name, "found": row.found, "of": row.looked_at, "where": row.where}
                 for row in run_checks(result)
             ],
-            "frames": [_frame(frame) for frame in result.frames],
+            "frames": [_frame(result, frame) for frame in result.frames],
             "ensemble": result.samples.statistics() if result.samples is not None else None,
         }
     return plain(summary)
 
 
-def _frame(frame: "FrameResult") -> dict:
+def backbone_prior(result: "BackmapResult", frame: "FrameResult") -> float:
+    """Weight of the knowledge-based backbone prior that a frame was built with, kT."""
+    asked = result.settings.get("backbone_prior")
+    if asked is not None:
+        return float(asked)
+    return WEIGHT_EXACT if frame.bead_mode == "exact" else WEIGHT_SOFT
+
+
+def _frame(result: "BackmapResult", frame: "FrameResult") -> dict:
     return {
         "frame": frame.frame,
+        "backbone_prior": backbone_prior(result, frame),
         "beads": {"mode": frame.bead_mode, "noise_nm": frame.bead_noise, "reason": frame.bead_reason},
         "energy": frame.energy,
         "energy_terms": frame.energy_terms,
