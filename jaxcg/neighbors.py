@@ -155,4 +155,5 @@ def _from_tree(x: Array, host: np.ndarray, radius: float, capacity: int, exclude
     if exclude is not None:
         for partners in np.asarray(exclude):
             index[index == partners] = n_atoms
-    return NeighborTable(jnp.asarray(index), x, jnp.asarray(max(int(counts.max(initial=0)) - capacity, 0), jnp.int32))
+    overflow = np.int32(max(int(counts.max(initial=0)) - capacity, 0))
+    return NeighborTable(jax.device_put(index), x, jax.device_put(overflow))

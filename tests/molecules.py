@@ -3,6 +3,7 @@
 from functools import cache
 from pathlib import Path
 
+import jax
 import numpy as np
 import openmm.app
 from openmm import unit
@@ -10,6 +11,11 @@ from openmm.app import ForceField, Modeller, PDBFile
 
 FRAMES = Path(__file__).parent / "data" / "frames"
 _SOLVATED = Path(openmm.app.__file__).parent / "data" / "test.pdb"
+
+
+def quick(function):
+    """``function`` compiled without costly optimisations: tests spend their time compiling."""
+    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
 
 
 @cache

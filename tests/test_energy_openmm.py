@@ -1,11 +1,10 @@
 """What `from_openmm` refuses, and how the energies it makes behave."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import openmm
 import pytest
-from molecules import molecule
+from molecules import molecule, quick
 from openmm.app import PME, CutoffPeriodic, HBonds
 
 from jaxcg.energy import GeneralizedBorn, HarmonicBond, SumEnergy, from_openmm
@@ -104,7 +103,7 @@ def test_another_configuration_does_not_recompile():
     assert isinstance(energy.terms()[-1], GeneralizedBorn)
     traces = []
 
-    @jax.jit
+    @quick
     def evaluate(energy, x):
         traces.append(1)
         return energy(x)
@@ -120,6 +119,6 @@ def test_large_periodic_system_is_not_a_number_before_its_first_table():
     system, positions = molecule("box", *SOLVATED, nonbondedMethod=CutoffPeriodic, nonbondedCutoff=0.5)
     energy = from_openmm(system)
     nonbonded = next(t for t in energy.terms() if type(t).__name__ == "Nonbonded")
-    evaluate = jax.jit(lambda e, x: e(x))
+    evaluate = quick(lambda e, x: e(x))
     assert np.isnan(evaluate(nonbonded, jnp.asarray(positions)))
     assert np.isfinite(evaluate(nonbonded.rebuild(jnp.asarray(positions)), jnp.asarray(positions)))

@@ -1,10 +1,9 @@
 """Every term against OpenMM's Reference platform."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from molecules import molecule
+from molecules import molecule, quick
 from openmm import GBSAOBCForce, NonbondedForce, System
 from openmm.app import CutoffNonPeriodic, CutoffPeriodic, NoCutoff
 from oracles.openmm_reference import reference_terms
@@ -14,7 +13,7 @@ from jaxcg.energy import HarmonicTorsion, Nonbonded, TypedLennardJones, energy_a
 CUTOFF = {"nonbondedMethod": CutoffNonPeriodic, "nonbondedCutoff": 0.8}
 PERIODIC = {"nonbondedMethod": CutoffPeriodic, "nonbondedCutoff": 0.9}
 SALT = {"implicitSolventKappa": 0.9, "sasaMethod": None, "solventDielectric": 80.0}
-compiled = jax.jit(energy_and_forces)
+compiled = quick(energy_and_forces)
 
 
 def agree(system, positions, energy, tolerance=1e-6, dtype=float, floor=10.0):

@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from molecules import quick
 
 from jaxcg.energy import Nonbonded
 from jaxcg.neighbors import count_neighbors, make_table, neighbor_table, suggest_capacity
@@ -67,9 +68,9 @@ def test_overflow_is_counted(maker):
 
 def test_maps_over_configurations():
     x = jnp.asarray(np.stack([positions(0), positions(1)]))
-    tables = jax.jit(jax.vmap(lambda x: neighbor_table(x, 0.8, 64)))(x)
+    tables = quick(jax.vmap(lambda x: neighbor_table(x, 0.8, 64)))(x)
     for k in range(2):
-        np.testing.assert_array_equal(tables.index[k], neighbor_table(x[k], 0.8, 64).index)
+        np.testing.assert_array_equal(tables.index[k], make_table(x[k], 0.8, 64).index)
 
 
 def liquid(n=1728, spacing=0.3):
@@ -90,7 +91,7 @@ def test_table_energy_is_exact_within_half_the_skin_and_says_when_not():
     rng = np.random.default_rng(0)
     step = rng.normal(size=x.shape)
     step *= 0.055 / np.linalg.norm(step, axis=1, keepdims=True)
-    evaluate = jax.jit(lambda e, x: jax.value_and_grad(e)(x))
+    evaluate = quick(lambda e, x: jax.value_and_grad(e)(x))
     kept = make(positions=x)
     for moved in (x, x + step):
         fresh = kept.rebuild(jnp.asarray(moved, jnp.float32))
@@ -108,7 +109,7 @@ def test_table_and_all_pairs_agree(monkeypatch):
     x, make = liquid()
     listed = make(positions=x)
     monkeypatch.setattr("jaxcg.energy.nonbonded._DENSE_ATOMS", 10**6)
-    evaluate = jax.jit(lambda e, x: jax.value_and_grad(e)(x))
+    evaluate = quick(lambda e, x: jax.value_and_grad(e)(x))
     value, gradient = evaluate(listed, jnp.asarray(x, jnp.float32))
     expected, expected_gradient = evaluate(make(), jnp.asarray(x, jnp.float32))
     np.testing.assert_allclose(value, expected, rtol=1e-5)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..typing import Array, Int
+from ._arrays import leaf
 from ._geometry import Triple
 
 
@@ -26,7 +27,7 @@ class Incidence(eqx.Module):
         rank = np.arange(len(owners)) - np.repeat(np.cumsum(counts) - counts, counts)
         table = np.full((max(int(counts.max(initial=0)), 1), n_atoms), n_slots * n_terms, dtype=np.int32)
         table[rank, owners[order]] = order
-        self.index = jnp.asarray(table)
+        self.index = leaf(table)
 
     def total(self, vectors: list[Triple] | tuple[Triple, ...]) -> Array:
         """Sum of per-term vectors, one triple of (terms,) arrays per slot, as an (atoms, 3) array."""

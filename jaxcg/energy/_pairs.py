@@ -14,6 +14,7 @@ import numpy as np
 
 from ..neighbors import NeighborTable
 from ..typing import Array
+from ._arrays import leaf
 
 #: Destination atoms per tile on a CPU; the exclusion words hold one bit per atom of a tile.
 TILE = 32
@@ -47,7 +48,7 @@ class AllPairs(eqx.Module):
         source = np.concatenate([pairs[:, 0], pairs[:, 1], own])
         target = np.concatenate([pairs[:, 1], pairs[:, 0], own])
         np.bitwise_and.at(words, (target // TILE, source), ~(np.uint32(1) << (target % TILE).astype(np.uint32)))
-        self.words = jnp.asarray(words)
+        self.words = leaf(words)
         self.n_atoms = n_atoms
 
 

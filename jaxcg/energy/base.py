@@ -42,15 +42,18 @@ class SumEnergy(AbstractEnergy):
     parts: tuple[AbstractEnergy, ...]
 
     def __call__(self, x: AtomVectors) -> Scalar:
+        """Sum of the parts at ``x``, kJ/mol."""
         total = self.parts[0](x)
         for part in self.parts[1:]:
             total = total + part(x)
         return total
 
     def rebuild(self, x: AtomVectors) -> "SumEnergy":
+        """The same sum with every part's pair list made anew around ``x``."""
         return SumEnergy(tuple(part.rebuild(x) for part in self.parts))
 
     def terms(self) -> tuple[AbstractEnergy, ...]:
+        """The parts."""
         return self.parts
 
 

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 
 from ..typing import Array, AtomVectors, Float, Int, Scalar
 from ._analytic import AbstractAnalyticEnergy
+from ._arrays import leaf
 from ._geometry import add, angle, as_indices, corners, dot, scale, subtract
 from ._incidence import Incidence
 
@@ -28,9 +29,9 @@ class HarmonicBond(AbstractAnalyticEnergy):
 
     def __init__(self, atoms, length, stiffness, *, n_atoms: int):
         table = as_indices(atoms, 2, n_atoms, "HarmonicBond")
-        self.atoms = jnp.asarray(table)
-        self.length = jnp.asarray(length)
-        self.stiffness = jnp.asarray(stiffness)
+        self.atoms = leaf(table)
+        self.length = leaf(length)
+        self.stiffness = leaf(stiffness)
         self.incidence = Incidence(table, n_atoms)
 
     def energy_and_gradient(self, x: AtomVectors) -> tuple[Scalar, Array]:
@@ -66,9 +67,9 @@ class HarmonicAngle(AbstractAnalyticEnergy):
 
     def __init__(self, atoms, angle, stiffness, *, n_atoms: int):
         table = as_indices(atoms, 3, n_atoms, "HarmonicAngle")
-        self.atoms = jnp.asarray(table)
-        self.angle = jnp.asarray(angle)
-        self.stiffness = jnp.asarray(stiffness)
+        self.atoms = leaf(table)
+        self.angle = leaf(angle)
+        self.stiffness = leaf(stiffness)
         self.incidence = Incidence(table, n_atoms)
 
     def energy_and_gradient(self, x: AtomVectors) -> tuple[Scalar, Array]:

@@ -9,6 +9,7 @@ from ..neighbors import NeighborTable
 from ..typing import Array, AtomVectors, Float, Int, Scalar
 from ..units import COULOMB_CONSTANT
 from ._analytic import AbstractAnalyticEnergy
+from ._arrays import leaf
 from ._geometry import dot
 from ._pairs import AllPairs, lookup, row_sums
 from .nonbonded import NEAREST
@@ -101,20 +102,18 @@ class GeneralizedBorn(AbstractAnalyticEnergy):
         engulfing: bool = False,
         cutoff: float | None = None,
     ):
-        self.charges, self.offset_radii, self.scaled_radii = map(jnp.asarray, (charges, offset_radii, scaled_radii))
+        self.charges, self.offset_radii, self.scaled_radii = map(leaf, (charges, offset_radii, scaled_radii))
         if not self.charges.shape == self.offset_radii.shape == self.scaled_radii.shape:
             raise ValueError("GeneralizedBorn: charges, offset_radii and scaled_radii must have one value per atom.")
         dtype, n_atoms = self.charges.dtype, len(self.charges)
-        self.alpha, self.beta, self.gamma = (
-            jnp.broadcast_to(jnp.asarray(c, dtype), (n_atoms,)) for c in (alpha, beta, gamma)
-        )
+        self.alpha, self.beta, self.gamma = (_per_atom(c, dtype, n_atoms) for c in (alpha, beta, gamma))
         self.neck = neck
-        self.offset = jnp.asarray(offset, dtype)
-        self.solute_dielectric = jnp.asarray(solute_dielectric, dtype)
-        self.solvent_dielectric = jnp.asarray(solvent_dielectric, dtype)
-        self.screening = None if screening is None else jnp.asarray(screening, dtype)
-        self.surface_energy = jnp.asarray(surface_energy, dtype)
-        self.coulomb_constant = jnp.asarray(coulomb_constant, dtype)
+        self.offset = leaf(offset, dtype)
+        self.solute_dielectric = leaf(solute_dielectric, dtype)
+        self.solvent_dielectric = leaf(solvent_dielectric, dtype)
+        self.screening = None if screening is None else leaf(screening, dtype)
+        self.surface_energy = leaf(surface_energy, dtype)
+        self.coulomb_constant = leaf(coulomb_constant, dtype)
         self.pairs = AllPairs(n_atoms)
         self.engulfing, self.cutoff = engulfing, cutoff
 
@@ -236,6 +235,11 @@ class GeneralizedBorn(AbstractAnalyticEnergy):
         inverse = 1.0 / (1.0 + u2 * (100.0 + 0.3e6 * u2 * u2))
         value = jnp.where(near, height * inverse, 0.0)
         return value, -value * inverse * u * (200.0 + 1.8e6 * u2 * u2)
+
+
+def _per_atom(value, dtype, n_atoms: int) -> Array:
+    """A scalar or (atoms,) coefficient as an (atoms,) array."""
+    return leaf(value if np.ndim(value) else np.full(n_atoms, value), dtype)
 
 
 def _limits(r: Array, o: Array, s: Array) -> tuple[Array, Array, Array]:

@@ -8,6 +8,7 @@ from scipy.interpolate import CubicSpline
 
 from ..typing import Array, AtomVectors, Float, Int, Scalar
 from ._analytic import AbstractAnalyticEnergy
+from ._arrays import leaf
 from ._geometry import as_indices, corners, dihedral_angle, scale
 from ._incidence import Incidence
 
@@ -40,9 +41,9 @@ class CMAPTorsion(AbstractAnalyticEnergy):
         which = np.asarray(map_index, dtype=np.int32)
         if which.size and (which.min() < 0 or which.max() >= len(values)):
             raise ValueError(f"CMAPTorsion: map indices must be between 0 and {len(values) - 1}.")
-        self.atoms = jnp.asarray(table)
-        self.map_index = jnp.asarray(which)
-        self.grids = jnp.asarray(values)
+        self.atoms = leaf(table)
+        self.map_index = leaf(which)
+        self.grids = leaf(values)
         self.incidence = Incidence(table, n_atoms)
 
     def energy_and_gradient(self, x: AtomVectors) -> tuple[Scalar, Array]:

@@ -8,6 +8,7 @@ import numpy as np
 from ..neighbors import minimum_image
 from ..typing import Array, AtomVectors, Float, Int, Scalar
 from ._analytic import AbstractAnalyticEnergy
+from ._arrays import leaf
 from ._geometry import as_indices, dot
 from ._pairs import AllPairs, lookup, row_sums
 from .nonbonded import NEAREST, switching
@@ -43,9 +44,9 @@ class TypedLennardJones(AbstractAnalyticEnergy):
         types = np.asarray(types, dtype=np.int32)
         if types.size and types.max() >= len(repulsion):
             raise ValueError(f"TypedLennardJones: types must be between 0 and {len(repulsion) - 1}.")
-        self.types = jnp.asarray(types)
-        self.repulsion, self.attraction = jnp.asarray(repulsion), jnp.asarray(attraction)
-        self.box = None if box is None else jnp.asarray(box)
+        self.types = leaf(types)
+        self.repulsion, self.attraction = leaf(repulsion), leaf(attraction)
+        self.box = None if box is None else leaf(box)
         self.pairs = AllPairs(len(types), as_indices(excluded, 2, len(types), "TypedLennardJones"))
         self.cutoff, self.switch = cutoff, switch
 

@@ -11,6 +11,7 @@ from ..neighbors import NeighborTable, count_neighbors, make_table, minimum_imag
 from ..typing import Array, AtomVectors, Bool, Float, Int, Scalar
 from ..units import COULOMB_CONSTANT
 from ._analytic import AbstractAnalyticEnergy
+from ._arrays import leaf
 from ._dispersion import dispersion_correction
 from ._geometry import as_indices, corners, dot, subtract
 from ._incidence import Incidence
@@ -108,21 +109,21 @@ class Nonbonded(AbstractAnalyticEnergy):
             raise ValueError(f"Nonbonded: the cutoff of {cutoff} nm is more than half the box; make it smaller.")
         if dispersion and box is None:
             raise ValueError("Nonbonded: the dispersion correction needs a periodic box.")
-        self.charges, self.sigmas, self.epsilons = map(jnp.asarray, (charges, sigmas, epsilons))
-        self.exception_atoms = jnp.asarray(exceptions)
-        self.exception_charge_products = jnp.asarray(exception_charge_products, dtype=self.charges.dtype)
-        self.exception_sigmas = jnp.asarray(exception_sigmas, dtype=self.charges.dtype)
-        self.exception_epsilons = jnp.asarray(exception_epsilons, dtype=self.charges.dtype)
-        self.box = None if box is None else jnp.asarray(box)
-        self.dielectric = jnp.asarray(dielectric, dtype=self.charges.dtype)
-        self.coulomb_constant = jnp.asarray(COULOMB_CONSTANT, dtype=self.charges.dtype)
+        self.charges, self.sigmas, self.epsilons = map(leaf, (charges, sigmas, epsilons))
+        self.exception_atoms = leaf(exceptions)
+        self.exception_charge_products = leaf(exception_charge_products, self.charges.dtype)
+        self.exception_sigmas = leaf(exception_sigmas, self.charges.dtype)
+        self.exception_epsilons = leaf(exception_epsilons, self.charges.dtype)
+        self.box = None if box is None else leaf(box)
+        self.dielectric = leaf(dielectric, self.charges.dtype)
+        self.coulomb_constant = leaf(COULOMB_CONSTANT, self.charges.dtype)
         self.incidence = Incidence(exceptions, n_atoms)
         self.cutoff, self.switch, self.skin = cutoff, switch, skin
         self.periodic_exceptions, self.dispersion = periodic_exceptions, dispersion
         if cutoff is None or n_atoms <= _DENSE_ATOMS:
             self.pairs, self.excluded = AllPairs(n_atoms, exceptions), None
         else:
-            self.excluded = jnp.asarray(_partners(exceptions, n_atoms))
+            self.excluded = leaf(_partners(exceptions, n_atoms))
             self.pairs = _first_table(
                 n_atoms, cutoff + skin, positions, capacity, self.excluded, box, self.charges.dtype
             )
@@ -271,10 +272,10 @@ def _first_table(n_atoms, radius, positions, capacity, excluded, box, dtype) -> 
     if positions is not None:
         if capacity is None:
             capacity = suggest_capacity(count_neighbors(positions, radius, box))
-        box = None if box is None else jnp.asarray(box, dtype)
-        return make_table(jnp.asarray(positions, dtype), radius, capacity, excluded, box)
+        box = None if box is None else leaf(box, dtype)
+        return make_table(leaf(positions, dtype), radius, capacity, excluded, box)
     if capacity is None:
         # Condensed matter holds about 100 atoms per nm³.
         capacity = suggest_capacity(math.ceil(min(n_atoms - 1.0, 4.0 / 3.0 * math.pi * radius**3 * 115.0)))
-    index = jnp.full((min(capacity, n_atoms), n_atoms), n_atoms, dtype=jnp.int32)
-    return NeighborTable(index, jnp.zeros((n_atoms, 3), dtype), jnp.ones((), jnp.int32))
+    index = np.full((min(capacity, n_atoms), n_atoms), n_atoms, dtype=np.int32)
+    return NeighborTable(leaf(index), leaf(np.zeros((n_atoms, 3), dtype)), leaf(np.int32(1)))

@@ -6,10 +6,10 @@ for the OBC and GBn families are recognised by their text, and any other formula
 
 import re
 
-import jax.numpy as jnp
 import numpy as np
 
 from ..errors import InputError
+from ._arrays import leaf
 from ._openmm_values import columns, discrete_table, formula, plain
 from .base import AbstractEnergy
 from .born import GeneralizedBorn, Neck
@@ -124,11 +124,11 @@ def _read_integral(force, values: dict[str, np.ndarray]) -> Neck | None:
                 for k in range(force.getNumTabulatedFunctions())
             }
             return Neck(
-                jnp.asarray(tables["getd0"]),
-                jnp.asarray(tables["getm0"]),
-                jnp.asarray(values["radindex"].astype(np.int32)),
-                jnp.asarray(scale),
-                jnp.asarray(reach),
+                leaf(tables["getd0"]),
+                leaf(tables["getm0"]),
+                leaf(values["radindex"].astype(np.int32)),
+                leaf(scale),
+                leaf(reach),
             )
     raise InputError(f"The CustomGBForce computes {name} by a formula that jaxcg does not recognise; {_ADVICE}.")
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..typing import Array, AtomVectors, Float, Int, Scalar
 from ._analytic import AbstractAnalyticEnergy
+from ._arrays import leaf
 from ._geometry import as_indices, corners, dihedral, dihedral_angle, scale
 from ._incidence import Incidence
 
@@ -43,12 +44,12 @@ class PeriodicTorsion(AbstractAnalyticEnergy):
         if multiples.min(initial=0) < 0:
             raise ValueError("PeriodicTorsion: periodicities must not be negative.")
         quartets, members = _merge(table, multiples)
-        self.atoms = jnp.asarray(table)
-        self.periodicity = jnp.asarray(multiples)
-        self.phase = jnp.asarray(phase)
-        self.stiffness = jnp.asarray(stiffness)
-        self.quartets = jnp.asarray(quartets)
-        self.members = jnp.asarray(members)
+        self.atoms = leaf(table)
+        self.periodicity = leaf(multiples)
+        self.phase = leaf(phase)
+        self.stiffness = leaf(stiffness)
+        self.quartets = leaf(quartets)
+        self.members = leaf(members)
         self.incidence = Incidence(quartets, n_atoms)
 
     def energy_and_gradient(self, x: AtomVectors) -> tuple[Scalar, Array]:
@@ -91,9 +92,9 @@ class HarmonicTorsion(AbstractAnalyticEnergy):
 
     def __init__(self, atoms, angle, stiffness, *, wrapped: bool = True, n_atoms: int):
         table = as_indices(atoms, 4, n_atoms, "HarmonicTorsion")
-        self.atoms = jnp.asarray(table)
-        self.angle = jnp.asarray(angle)
-        self.stiffness = jnp.asarray(stiffness)
+        self.atoms = leaf(table)
+        self.angle = leaf(angle)
+        self.stiffness = leaf(stiffness)
         self.incidence = Incidence(table, n_atoms)
         self.wrapped = wrapped
 
