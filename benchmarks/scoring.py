@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxcg.backmap.pipeline import NONBONDED_CUTOFF
+from jaxcg.backmap.pipeline import IN_VACUO
 from jaxcg.backmap.quality import Quality, quality
 from jaxcg.io import Beads, Molecule, build_molecule, read_beads, read_frames
 from jaxcg.mapping import LinearMap
@@ -37,7 +37,7 @@ def load_case(name: str) -> Case:
     """Reads one of `PROTEINS` from the test data."""
     folder = FRAMES / name
     beads = read_beads(folder / "cg_crystal.pdb")
-    molecule = build_molecule(beads, nonbonded_cutoff=NONBONDED_CUTOFF)  # as `jaxcg.backmap.backmap` does
+    molecule = build_molecule(beads, **IN_VACUO)  # as `jaxcg.backmap.backmap` does
     simulated = read_beads(folder / "cg.pdb")
     frames = [(number, np.asarray(y)) for number, y, *_ in read_frames(simulated, folder / "cg.xtc", None)]
     reference, _ = read_atoms(folder / "aa.pdb", molecule.system)

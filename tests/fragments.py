@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxcg.backmap.pipeline import IN_VACUO
 from jaxcg.io import Molecule, build_molecule, read_beads
 from jaxcg.io.beads import Beads
 
@@ -31,4 +32,4 @@ def cut(beads: Beads, first: int, last: int) -> Beads:
 @cache
 def fragment(first: int = 14, last: int = 26) -> Molecule:
     """Residues 15 to 26 of ubiquitin (Leu to Val; one proline), beads mapped from the crystal."""
-    return build_molecule(cut(read_beads(FRAMES / "ubiquitin" / "cg_crystal.pdb"), first, last), nonbonded_cutoff=0.9)
+    return build_molecule(cut(read_beads(FRAMES / "ubiquitin" / "cg_crystal.pdb"), first, last), **IN_VACUO)

@@ -20,8 +20,9 @@ from .result import BackmapResult, FrameResult
 #: Called as ``progress(stage, done, total)``.
 ProgressCallback = Callable[[str, int, int], None]
 
-#: Cutoff of the force field without solvent (reaction field beyond), nm.
-NONBONDED_CUTOFF = 0.9
+#: The force field without a solvent: cutoff in nm (a reaction field beyond), and the relative permittivity that screens
+#: charges. With bare charges, side chains fold back onto the molecule in vacuo.
+IN_VACUO = {"nonbonded_cutoff": 0.9, "dielectric": 4.0}
 #: Relative rms bond strain of an exact MAP structure above which the other map (with or without hydrogens) is tried.
 SUSPICIOUS_STRAIN = 0.011
 #: Most chains of an ensemble; each starts from an independent relaxation.
@@ -41,6 +42,7 @@ def backmap(
     mapping: str | os.PathLike = "martini3",
     forcefield: Sequence[str] = ("amber14",),
     solvent: str = "none",
+    dielectric: float | None = None,
     temperature: float = 300.0,
     beads: str = "auto",
     bead_noise: float | None = None,
@@ -62,6 +64,7 @@ def backmap(
         mapping: name or file of the forward map.
         forcefield: force fields of OpenMM by short name, or XML files.
         solvent: ``"none"``, ``"obc2"`` or ``"gbn2"``.
+        dielectric: relative permittivity that screens charges; None: 4 without a solvent, 1 with one.
         temperature: K.
         beads: ``"exact"`` holds M(x) = y, ``"soft"`` takes them as noisy, ``"auto"`` decides for each frame.
         bead_noise: σ of noisy beads, nm.
@@ -89,13 +92,15 @@ def backmap(
         solvent=solvent,
         reference=reference,
         protonation=protonation,
-        nonbonded_cutoff=NONBONDED_CUTOFF if solvent == "none" else None,
+        nonbonded_cutoff=IN_VACUO["nonbonded_cutoff"] if solvent == "none" else None,
+        dielectric=(IN_VACUO["dielectric"] if solvent == "none" else 1.0) if dielectric is None else dielectric,
     )
     settings = {
         "structure": Path(structure).name,
         "mapping": str(mapping),
         "forcefield": list(forcefield),
         "solvent": solvent,
+        "dielectric": dielectric,
         "temperature": temperature,
         "beads": beads,
         "bead_noise": bead_noise,

@@ -302,7 +302,7 @@ class Relaxer:
         if len(geometry.centers):
             a, b, c = (x[geometry.centers[:, k]] - x[geometry.centers[:, 0]] for k in (1, 2, 3))
             share = np.sum(a * np.cross(b, c), axis=1) / geometry.volumes
-            wrong.append(geometry.centers[share < 0.4, 0])
+            wrong.append(geometry.centers[share < (0.5 if strict else 0.4), 0])
         if len(system.double_bonds):
             twist = angle_difference(dihedrals(x, system.double_bonds), system.double_bond_angles)
             wrong.append(system.double_bonds[np.abs(twist) > np.deg2rad(28 if strict else 60), 1:3].ravel())

@@ -31,6 +31,7 @@ SETTINGS = (
     "mapping",
     "forcefield",
     "solvent",
+    "dielectric",
     "temperature",
     "beads",
     "bead_noise",
@@ -91,6 +92,12 @@ def add_parser(verbs) -> None:
     model.add_argument(
         "--solvent", default="none", choices=("none", "obc2", "gbn2"), help="implicit solvent (%(default)s)"
     )
+    model.add_argument(
+        "--dielectric",
+        type=positive,
+        metavar="E",
+        help="relative permittivity that screens charges (4 without a solvent, 1 with one)",
+    )
     model.add_argument("--temperature", type=positive, default=300.0, metavar="K", help="temperature in K (300)")
     model.add_argument(
         "--beads",
@@ -99,7 +106,7 @@ def add_parser(verbs) -> None:
         help="hold the beads exactly, to a Gaussian, or decide for each frame (%(default)s)",
     )
     model.add_argument(
-        "--bead-noise", type=positive, metavar="NM", help="standard deviation of soft beads in nm (0.03)"
+        "--bead-noise", type=positive, metavar="NM", help="standard deviation of soft beads in nm (0.02)"
     )
     model.add_argument(
         "--backbone-prior",

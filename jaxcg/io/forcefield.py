@@ -41,22 +41,26 @@ class ForceFieldLibrary:
         names: short names (``"amber14"``, ``"charmm36"``: a file of OpenMM's data folder without its ending) or paths
             of XML files.
         solvent: ``"none"``, ``"obc2"`` or ``"gbn2"``.
+        dielectric: relative permittivity that screens all charges; 1 leaves the force field as it is.
 
     Raises:
-        InputError: a name or file is not known or not readable.
+        InputError: a name or file is not known or not readable, or the permittivity is below 1.
     """
 
-    def __init__(self, names: str | Sequence[str] = ("amber14",), solvent: str = "none"):
+    def __init__(self, names: str | Sequence[str] = ("amber14",), solvent: str = "none", dielectric: float = 1.0):
         names = (names,) if isinstance(names, str) else tuple(names)
         if not names:
             raise InputError("no force field given; name one, for example amber14.")
         if solvent not in _SOLVENTS:
             raise InputError(f"solvent '{solvent}' is not known; choose none, obc2 or gbn2.")
+        if not dielectric >= 1:
+            raise InputError(f"a relative permittivity of {dielectric:g} is not possible; give 1 or more.")
         files = tuple(_resolve(name) for name in names)
         if _SOLVENTS[solvent]:
             files += (_SOLVENTS[solvent],)
         self.names = names
         self.solvent = solvent
+        self.dielectric = dielectric
         self.forcefield = _load(files)
 
     @property
@@ -140,7 +144,7 @@ class ForceFieldLibrary:
                 "nonbondedCutoff": nonbonded_cutoff,
             }
         try:
-            return self.forcefield.createSystem(
+            system = self.forcefield.createSystem(
                 topology,
                 constraints=None,
                 rigidWater=False,
@@ -153,6 +157,22 @@ class ForceFieldLibrary:
             raise InputError(
                 f"force field {'+'.join(self.names)} (solvent {self.solvent}) cannot describe this molecule: {reason}"
             ) from error
+        if self.dielectric != 1:
+            _screen(system, self.dielectric)
+        return system
+
+
+def _screen(system, dielectric: float) -> None:
+    """Divides every Coulomb energy of an `openmm.System` by ``dielectric``."""
+    for force in system.getForces():
+        if type(force).__name__ != "NonbondedForce":
+            continue
+        for i in range(force.getNumParticles()):
+            charge, sigma, epsilon = force.getParticleParameters(i)
+            force.setParticleParameters(i, charge / dielectric**0.5, sigma, epsilon)
+        for i in range(force.getNumExceptions()):
+            first, second, product, sigma, epsilon = force.getExceptionParameters(i)
+            force.setExceptionParameters(i, first, second, product / dielectric, sigma, epsilon)
 
 
 #: Variant → (residue template, patch) in CHARMM.

@@ -116,6 +116,7 @@ def build_molecule(
     hydrogens: bool | str = "auto",
     disulfides: str | Sequence[tuple[str, str]] = "auto",
     nonbonded_cutoff: float | None = None,
+    dielectric: float = 1.0,
 ) -> Molecule:
     """Builds the all-atom molecule that a coarse-grained structure stands for; no atomic coordinates are needed.
 
@@ -130,6 +131,7 @@ def build_molecule(
             as ``alternative_mapping``, so a caller can compare both with the beads.
         disulfides: ``"auto"`` (from side-chain beads), ``"none"``, or pairs of residues such as ``("A:6", "A:127")``.
         nonbonded_cutoff: nm; None computes every pair.
+        dielectric: relative permittivity that screens all charges; more than 1 only makes sense without a solvent.
 
     Raises:
         InputError: anything the input lacks or has too much of; see `check_geometry`, `read_beads` and the map.
@@ -140,10 +142,12 @@ def build_molecule(
         raise InputError(f"hydrogens={hydrogens!r} is not known; choose 'auto', True or False.")
     beads = beads.with_positions(make_whole(beads.positions, beads, beads.box), beads.box)
     scheme = load_scheme(mapping)
-    library = ForceFieldLibrary(forcefield, solvent)
+    library = ForceFieldLibrary(forcefield, solvent, dielectric)
     check_names(beads, scheme)
     check_geometry(beads)
     notes = list(beads.notes)
+    if dielectric != 1:
+        notes.append(f"charges screened by a relative permittivity of {dielectric:g}")
 
     asked = read_protonation(protonation, beads) if protonation is not None else {}
     if reference is not None:
@@ -292,6 +296,7 @@ def _assemble(
             "forcefield": "+".join(library.names),
             "solvent": library.solvent,
             "nonbonded_cutoff": nonbonded_cutoff,
+            "dielectric": library.dielectric,
         },
     )
 
