@@ -4,14 +4,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from molecules import molecule, quick
-from openmm import GBSAOBCForce, NonbondedForce, System
+from openmm import CustomTorsionForce, GBSAOBCForce, NonbondedForce, System
 from openmm.app import CutoffNonPeriodic, CutoffPeriodic, NoCutoff
 from oracles.openmm_reference import reference_terms
 
 from jaxcg.energy import HarmonicTorsion, Nonbonded, TypedLennardJones, energy_and_forces, from_openmm
 
 CUTOFF = {"nonbondedMethod": CutoffNonPeriodic, "nonbondedCutoff": 0.8}
-PERIODIC = {"nonbondedMethod": CutoffPeriodic, "nonbondedCutoff": 0.9}
+PERIODIC = {"nonbondedMethod": CutoffPeriodic, "nonbondedCutoff": 0.9, "switchDistance": 0.7}
 SALT = {"implicitSolventKappa": 0.9, "sasaMethod": None, "solventDielectric": 80.0}
 compiled = quick(energy_and_forces)
 
@@ -39,8 +39,8 @@ def agree(system, positions, energy, tolerance=1e-6, dtype=float, floor=10.0):
         (("amber14-all.xml", "implicit/obc2.xml"), CUTOFF | SALT),
         (("amber14-all.xml", "implicit/gbn2.xml"), CUTOFF),
         (("amber14-all.xml", "implicit/gbn2.xml"), SALT),
-        (("amber14-all.xml", "implicit/obc1.xml"), CUTOFF),
-        (("amber14-all.xml", "implicit/gbn.xml"), {}),
+        (("amber14-all.xml", "implicit/obc1.xml"), CUTOFF | SALT),
+        (("amber14-all.xml", "implicit/gbn.xml"), SALT),
         (("amber99sbildn.xml", "amber99_obc.xml"), {"nonbondedMethod": NoCutoff}),
         (("amber99sbildn.xml", "amber99_obc.xml"), CUTOFF),
     ],
@@ -59,9 +59,8 @@ def test_protein(x64, name, forcefield):
     agree(system, positions, from_openmm(system))
 
 
-@pytest.mark.parametrize("settings", [{}, {"switchDistance": 0.7}])
-def test_solvated_box(x64, settings):
-    system, positions = molecule("box", "amber14-all.xml", "amber14/tip3p.xml", **PERIODIC, **settings)
+def test_solvated_box(x64):
+    system, positions = molecule("box", "amber14-all.xml", "amber14/tip3p.xml", **PERIODIC)
     agree(system, positions, from_openmm(system, positions))
 
 
@@ -73,20 +72,15 @@ def agree_in_total(system, positions):
     np.testing.assert_allclose(forces, expected, rtol=1e-6, atol=1e-9 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize(
-    ("files", "settings"),
-    [(("charmm36.xml",), {}), (("charmm36_2024.xml",), CUTOFF | {"switchDistance": 0.6})],
-)
-def test_charmm(x64, files, settings):
-    system, positions = molecule("fragment", *files, **settings)
+def test_charmm(x64):
+    system, positions = molecule("fragment", "charmm36.xml")
     terms = from_openmm(system).terms()
     assert sum(isinstance(t, Nonbonded) for t in terms) == sum(isinstance(t, HarmonicTorsion) for t in terms) == 1
     agree_in_total(system, positions)
 
 
-@pytest.mark.parametrize("settings", [{}, CUTOFF | {"switchDistance": 0.6}])
-def test_pair_specific_lennard_jones(x64, settings):
-    system, positions = molecule("fragment", "charmm36.xml", **settings)
+def test_charmm_with_pair_specific_lennard_jones(x64):
+    system, positions = molecule("fragment", "charmm36.xml", **CUTOFF, switchDistance=0.6)
     tables = next(f for f in system.getForces() if type(f).__name__ == "CustomNonbondedForce")
     repulsion = tables.getTabulatedFunction(0)
     n, _, values = repulsion.getFunctionParameters()
@@ -117,6 +111,22 @@ def charges_in_a_box(n):
     force.setCutoffDistance(0.8)
     system.addForce(force)
     return system, force, rng.uniform(-3.0, 3.0, size=(n, 3))
+
+
+@pytest.mark.parametrize(
+    "formula",
+    ["k*(theta-theta0)^2", "k*min(dtheta, 2*pi-dtheta)^2; dtheta = abs(theta-theta0); pi = 3.141592653589793"],
+)
+def test_harmonic_impropers(x64, formula):
+    system, force = System(), CustomTorsionForce(formula)
+    force.addPerTorsionParameter("k")
+    force.addPerTorsionParameter("theta0")
+    for _ in range(8):
+        system.addParticle(1.0)
+    for i in range(5):
+        force.addTorsion(i, i + 1, i + 2, i + 3, [10.0 + i, 3.0 - i])
+    system.addForce(force)
+    agree(system, np.random.default_rng(2).normal(size=(8, 3)), from_openmm(system))
 
 
 def test_engulfed_atoms(x64):
