@@ -173,6 +173,15 @@ def test_single_precision(x64, make):
     np.testing.assert_allclose(slope, exact, rtol=1e-3, atol=1e-4 * np.abs(exact).max())
 
 
+@each_term
+@pytest.mark.parametrize("precision", [False, True], ids=["32 bits", "64 bits"])
+def test_no_implicit_promotion(make, precision):
+    with jax.enable_x64(precision), jax.numpy_dtype_promotion("strict"):
+        term = make()
+        energy, slope = jax.eval_shape(jax.value_and_grad(term), jnp.asarray(POSITIONS, np.float32))
+        assert energy.dtype == slope.dtype == np.float32
+
+
 @pytest.mark.parametrize("make", [torsion, nonbonded_periodic, born_with_necks], ids=lambda m: m.__name__)
 def test_batches(x64, make):
     term, x = make(), np.stack([POSITIONS, POSITIONS[::-1]])

@@ -54,12 +54,12 @@ class CMAPTorsion(AbstractAnalyticEnergy):
         size = self.grids.shape[1]
         u, v = phi * (size / (2 * math.pi)), psi * (size / (2 * math.pi))
         # The cell is a step function of the angles: it has no derivative.
-        i = jnp.floor(u).astype(jnp.int32)
-        j = jnp.floor(v).astype(jnp.int32)
+        cell_u, cell_v = jnp.floor(u), jnp.floor(v)
+        i, j = cell_u.astype(jnp.int32), cell_v.astype(jnp.int32)
         patches = self._patches(x.dtype)
         corner = [[patches[:, self.map_index, (i + a) % size, (j + b) % size] for b in (0, 1)] for a in (0, 1)]
-        su, du = _hermite(u - i)
-        sv, dv = _hermite(v - j)
+        su, du = _hermite(u - cell_u)
+        sv, dv = _hermite(v - cell_v)
         energy = slope_u = slope_v = jnp.zeros_like(u)
         for a in (0, 1):
             for b in (0, 1):
