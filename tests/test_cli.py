@@ -285,3 +285,41 @@ def test_run_that_ends_badly_exits_with_3_and_a_report(with_structure, tmp_path,
     assert report["outcome"] == "bad"
     assert "LYS 33" in report["error"]
     assert "LYS 33" in (tmp_path / "out" / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_samples_keep_their_beads_in_the_files(tmp_path, cache):
+    import MDAnalysis
+    import numpy as np
+
+    from jaxcg.data import example
+    from jaxcg.io import build_molecule
+
+    process = jaxcg("backmap", "--example", "villin", "--samples", "3", "--seed", "1", cwd=tmp_path, cache=cache)
+    assert process.returncode == 0, process.stderr
+    out = tmp_path / "out"
+    assert sorted(os.listdir(out)) == sorted(set(OUTPUTS) - {"map.xtc"})
+    molecule = build_molecule(example("villin").structure)
+    universe = MDAnalysis.Universe(str(out / "ensemble.pdb"), str(out / "ensemble.xtc"))
+    assert len(universe.trajectory) == 3
+    for frame in universe.trajectory:
+        beads = molecule.alternative_mapping.matrix() @ (frame.positions / 10)
+        # XTC files hold 0.00001 nm, read into single precision.
+        assert np.abs(beads - molecule.y).max() < 2e-5
+    report = json.loads((out / "report.json").read_text())
+    assert report["ensemble"]["samples"] == 3
+
+
+@pytest.mark.slow
+def test_trajectory(tmp_path, cache):
+    import MDAnalysis
+
+    words = ("backmap", "--example", "ubiquitin-md", "--frames", "1:5:2", "-o", "frames")
+    process = jaxcg(*words, cwd=tmp_path, cache=cache)
+    assert process.returncode == 0, process.stderr
+    out = tmp_path / "frames"
+    assert sorted(os.listdir(out)) == sorted(set(OUTPUTS) - {"ensemble.pdb", "ensemble.xtc"})
+    report = json.loads((out / "report.json").read_text())
+    assert [frame["frame"] for frame in report["frames"]] == [1, 3]
+    assert {frame["beads"]["mode"] for frame in report["frames"]} == {"soft"}
+    assert len(MDAnalysis.Universe(str(out / "map.pdb"), str(out / "map.xtc")).trajectory) == 2

@@ -114,7 +114,7 @@ def test_page_is_whole_offline_and_repeatable(kind, tmp_path):
         assert anchor in identifiers(page)
     for svg in re.findall(r"<svg.*?</svg>", page, re.S):
         ElementTree.fromstring(svg)
-    assert data["outcome"] in ("good", "fair", "bad")
+    assert data["outcome"] in ("good", "bad")
     assert (data["ensemble"] is None) == (kind != "ensemble")
 
 
@@ -197,7 +197,7 @@ def test_thinning_keeps_both_ends():
 
 @pytest.mark.parametrize(
     ("found", "error", "expected"),
-    [({}, None, "good"), ({"contacts_022": 1}, None, "fair"), ({"stereo_errors": 1}, None, "bad"), ({}, "x", "bad")],
+    [({}, None, "good"), ({"contacts_022": 1}, None, "bad"), ({"stereo_errors": 1}, None, "bad"), ({}, "x", "bad")],
 )
 def test_verdict(found, error, expected):
     keys = ("stereo_errors", "contacts_022")

@@ -30,7 +30,7 @@ def print_summary(
     slowest = sorted(seconds.items(), key=lambda item: -item[1])[:4]
     spent = ", ".join(f"{stage} {value:.1f}" for stage, value in slowest)
     table.add_row("time", f"{sum(seconds.values()):.1f} s ({spent})")
-    color = {"good": "green", "fair": "yellow", "bad": "red"}[report["outcome"]]
+    color = {"good": "green", "bad": "red"}[report["outcome"]]
     console.print()
     console.print(f"[bold]{report['title']}[/bold]: [{color}]{report['verdict']}[/{color}]")
     console.print(table)

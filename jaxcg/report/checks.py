@@ -17,8 +17,6 @@ _COUNTED = (
     ("contacts_012", "Heavy atoms closer than 0.12 nm", None),
     ("contacts_022", "Heavy atoms closer than 0.22 nm, no hydrogen bond", None),
 )
-#: Errors that a short minimisation of the free molecule removes; they are shown but do not fail a run.
-MINOR = ("stereo_flat", "contacts_022")
 
 
 @dataclass(frozen=True)
@@ -70,12 +68,7 @@ def checks(qualities: Sequence[tuple[str, Quality]], shown: int = 4) -> list[Che
 
 
 def verdict(rows: Sequence[Check], error: str | None) -> tuple[str, str]:
-    """Outcome of a run as a word for machines (``good``, ``fair``, ``bad``) and in words for people."""
+    """Outcome of a run as a word for machines (``good`` or ``bad``) and in words for people."""
     if error:
         return "bad", "failed"
-    wrong = [row for row in rows if not row.passed]
-    if not wrong:
-        return "good", "all checks passed"
-    if all(row.key in MINOR for row in wrong):
-        return "fair", "small defects"
-    return "bad", "defects"
+    return ("good", "all checks passed") if all(row.passed for row in rows) else ("bad", "defects")

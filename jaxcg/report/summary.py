@@ -25,7 +25,7 @@ def run_checks(result: "BackmapResult") -> list[Check]:
 
 
 def run_verdict(result: "BackmapResult | None", error: str | None) -> tuple[str, str]:
-    """Outcome as ``good``, ``fair`` or ``bad`` and in words."""
+    """Outcome as ``good`` or ``bad`` and in words."""
     if error is None and result is not None and any(not math.isfinite(frame.energy) for frame in result.frames):
         error = "the energy is not finite"
     return verdict(run_checks(result) if result is not None else [], error)
