@@ -115,7 +115,7 @@ def energies(ways: Sequence[Sequence[tuple[str, float]]]) -> str:
         axes.set_xticks(np.arange(len(longest)), [stage for stage, _ in longest])
         axes.margins(x=0.12, y=0.2)
 
-    return _svg(draw, "Energy along the way")
+    return _svg(draw, "Energy along the way", size=(10.2, 2.7))
 
 
 def ramachandran(panels: Sequence[dict]) -> str:

@@ -71,7 +71,7 @@ def structure_section(result: "BackmapResult", frame: "FrameResult") -> dict:
     ways = _ways(result)
     if ways:
         caption = "Energy of the force field after each stage, above that of the last."
-        pictures.append(picture("Energy along the way", caption, figures.energies(ways)))
+        pictures.append(picture("Energy along the way", caption, figures.energies(ways), wide=True))
     breaks = measures.chain_breaks(system)
     rows = _residue_rows(result, frame, distance)
     if rows:
