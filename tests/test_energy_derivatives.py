@@ -202,6 +202,13 @@ def test_finite_where_geometry_is_degenerate(x64, make, x):
         assert np.isfinite(slope).all()
 
 
+@each_term
+def test_not_a_number_in_is_not_a_number_out(x64, make):
+    x = POSITIONS.copy()
+    x[1, 2] = np.nan
+    assert np.isnan(value(make(), x))
+
+
 def test_zero_well_depth_has_finite_derivatives(x64):
     term = eqx.tree_at(lambda t: t.epsilons, nonbonded(), jnp.zeros(N))
     slopes = quick(jax.grad(lambda e, x: eqx.tree_at(lambda t: t.epsilons, term, e)(x)))(term.epsilons, POSITIONS)

@@ -221,7 +221,7 @@ class GeneralizedBorn(AbstractAnalyticEnergy):
     def _within(self, d, present: Array) -> tuple[Array, Array]:
         r2 = dot(d, d)
         if self.cutoff is not None:
-            present = present & (r2 < self.cutoff**2)
+            present = present & ~(r2 >= self.cutoff**2)  # NaN stays in sight
         return jnp.maximum(r2, NEAREST), present
 
     def _neck(self, r: Array, source, target) -> tuple[Array, Array]:

@@ -62,7 +62,7 @@ class TypedLennardJones(AbstractAnalyticEnergy):
                 d = minimum_image(d, box)
             r2 = dot(d, d)
             if self.cutoff is not None:
-                present = present & (r2 < self.cutoff**2)
+                present = present & ~(r2 >= self.cutoff**2)  # NaN stays in sight
             r2 = jnp.where(present, jnp.maximum(r2, NEAREST), 1.0)
             inverse = jax.lax.rsqrt(r2)
             inverse2 = inverse * inverse

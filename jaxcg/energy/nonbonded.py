@@ -169,7 +169,7 @@ class Nonbonded(AbstractAnalyticEnergy):
                 d = minimum_image(d, box)
             r2 = dot(d, d)
             if self.cutoff is not None:
-                present = present & (r2 < self.cutoff**2)
+                present = present & ~(r2 >= self.cutoff**2)  # NaN stays in sight
             sigma, depth = target[4] + source[4], target[5] * source[5]
             energy, slope = pair_energy(
                 jnp.where(present, r2, jnp.inf), target[3] * source[3], sigma, depth, field, self.switch, self.cutoff
