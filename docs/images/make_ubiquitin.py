@@ -79,7 +79,7 @@ def main(samples=8):
         panel.set(xlim=(lowest[0], highest[0]), ylim=(lowest[1], highest[1]), aspect="equal")
         panel.set_title(name, fontsize=12, color="#39414d")
         panel.axis("off")
-    figure.savefig(Path(__file__).with_name("ubiquitin.png"), dpi=110, facecolor="white", bbox_inches="tight", pad_inches=0.08)
+    figure.savefig(Path(__file__).with_name("ubiquitin.png"), dpi=110, bbox_inches="tight", pad_inches=0.08)
 
 
 if __name__ == "__main__":

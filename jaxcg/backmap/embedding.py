@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from ..mapping._sparse import padded_rows
 from ..mapping.linear import Fibre
@@ -91,7 +91,7 @@ def contact_table(positions: np.ndarray, reach: float, excluded: np.ndarray, cap
         (capacity, atoms) partner indices, padded with the atom itself.
     """
     n = len(positions)
-    pairs = cKDTree(positions).query_pairs(reach, output_type="ndarray")
+    pairs = KDTree(positions).query_pairs(reach, output_type="ndarray")
     if len(excluded):
         code = np.sort(pairs, axis=1) @ np.array([n, 1])
         pairs = pairs[~np.isin(code, np.sort(excluded, axis=1) @ np.array([n, 1]))]
@@ -153,12 +153,12 @@ def embed(
             gradient = gradient + bead_stiffness * fibre.mapping.transpose(fibre.mapping(x) - y4)
         update, moments = adam.update(gradient, moments)
         speed = rate * (1 / 30 + (1 - 1 / 30) * 0.5 * (1 + jnp.cos(jnp.pi * done)))
-        x = x - speed.astype(x.dtype) * update
+        x = x - speed.astype(x.dtype) * jnp.asarray(update)
         if bead_stiffness is None:
-            x = fibre.retract(x, y4)
+            x = jnp.asarray(fibre.retract(x, y4))
         return x, moments
 
     x = start if bead_stiffness is not None else fibre.retract(start, y4)
     x, _ = jax.lax.fori_loop(0, steps, step, (x, adam.init(x)))
     x = x[:, :3]
-    return x if bead_stiffness is not None else fibre.retract(x, y)
+    return x if bead_stiffness is not None else jnp.asarray(fibre.retract(x, y))

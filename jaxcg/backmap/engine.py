@@ -21,16 +21,21 @@ from .prior import OMEGA_PRIOR, OMEGA_SOFT, WEIGHT_EXACT, WEIGHT_SOFT, omega_res
 from .quality import Quality, quality
 from .quality.vectors import dihedrals
 from .ramachandran import available, backbone_torsions, ramachandran_regions
-from .relaxer import REPAIR_CHUNKS, STRAIN_LIMIT, Relaxer, cast
+from .relaxer import REPAIR_CHUNKS, STRAIN_LIMIT, Relaxer, cast, widened
 from .result import FrameResult
 
 #: σ of each coordinate of noisy beads, nm: frames of Martini 3 simulations then leave residuals of 0.06 nm.
-BEAD_NOISE = 0.02
+BEAD_NOISE = 0.025
 #: Steps of the MAP search and its tolerance, kJ/mol/nm.
 MAP_STEPS, MAP_TOLERANCE = 200, 10.0
 #: How often residues with a doubtful backbone are started anew, and the share of residues outside the favoured region
 #: above which these count too (crystals at high resolution have 2 %).
-RETRIES, DOUBTFUL_SHARE = 1, 0.02
+RETRIES, DOUBTFUL_SHARE = 2, 0.02
+#: Springs of noisy beads in four dimensions at each retry, kJ/mol/nm².
+RETRY_STIFFNESS = (600.0, 200.0)
+#: Residues on either side that are taken over with a better one, and the potential that losing a doubtful one may cost,
+#: kJ/mol: less than the noise between two minima of the same surroundings.
+NEIGHBORHOOD, TOLERATED = 3, 10.0
 #: How often a MAP structure that fails the checks is repaired.
 MAP_REPAIRS = 3
 
@@ -238,23 +243,40 @@ class Engine:
         return Minimum(best, stages, repairs, seconds, cis)
 
     def _retried(self, relaxer: Relaxer, best: MapEstimate, bad, y, key, mode: BeadMode, minimum) -> MapEstimate:
-        """Starts residues with a doubtful backbone anew and keeps what lowers the posterior's potential.
+        """Starts residues with a doubtful backbone anew and keeps those that came out better.
 
-        A relaxation is one sample of the basins; an unlikely (φ, ψ) is often, not always, the wrong one.
+        A relaxation is one sample of the basins; an unlikely (φ, ψ) is often, not always, the wrong one. Stretches that
+        improved are put into the old structure, the rest stays as it was, and the whole is minimised again.
         """
         for attempt in range(RETRIES):
-            doubtful = self.doubtful_residues(np.asarray(best.x))
+            old = np.asarray(best.x, np.float32)
+            doubtful = self.doubtful_residues(old)
             if not doubtful:
                 break
+            noise = mode.noise
+            # The peptides on either side must be free to turn, and noisy beads to give way: with the same springs the
+            # same basin would come out.
+            anew = widened(self.system, doubtful, 1)
             heavy = relaxer.reembed(
-                np.asarray(best.x, np.float32)[relaxer.heavy], y, doubtful, jax.random.fold_in(key, attempt),
-                soft=mode.noise is not None,
-            )  # fmt: skip
-            x = relaxer.refine(relaxer.complete(heavy), y, noise=mode.noise, chunks=REPAIR_CHUNKS)
-            again = minimum(x)
-            still = relaxer.bad_residues(np.asarray(again.x))
-            if again.potential < best.potential and len(still) <= len(bad):
-                best, bad = again, still
+                old[relaxer.heavy],
+                y,
+                anew,
+                jax.random.fold_in(key, attempt),
+                soft=noise is not None,
+                bead_stiffness=RETRY_STIFFNESS[attempt],
+            )
+            new = relaxer.refine(relaxer.complete(heavy), y, noise=noise, chunks=REPAIR_CHUNKS)
+            still = set(self.doubtful_residues(new))
+            stretches = [widened(self.system, (residue,), NEIGHBORHOOD) for residue in doubtful]
+            better = [stretch for stretch in stretches if not still & set(stretch)]
+            if not better:
+                continue
+            moved = np.isin(self.system.atom_residue, sorted(set().union(*better)))
+            again = minimum(np.where(moved[:, None], new, old))
+            fewer = len(self.doubtful_residues(np.asarray(again.x))) < len(doubtful)
+            worse = relaxer.bad_residues(np.asarray(again.x))
+            if fewer and len(worse) <= len(bad) and again.potential < best.potential + TOLERATED * len(better):
+                best, bad = again, worse
         return best
 
     def doubtful_residues(self, x: np.ndarray) -> tuple[int, ...]:

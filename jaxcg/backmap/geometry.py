@@ -106,8 +106,8 @@ def ideal_geometry(system: System, energy: AbstractEnergy) -> Geometry:
     pairs = np.array(list(length_of), dtype=np.int64).reshape(-1, 2)
     return Geometry(
         pairs=pairs,
-        lengths=np.array([length_of[tuple(p)] for p in pairs.tolist()]),
-        separation=np.array([known[tuple(p)] for p in pairs.tolist()], dtype=np.int64),
+        lengths=np.array([length_of[i, j] for i, j in pairs.tolist()]),
+        separation=np.array([known[i, j] for i, j in pairs.tolist()], dtype=np.int64),
         centers=np.array(centers, dtype=np.int64).reshape(-1, 4),
         volumes=np.array(volumes, dtype=np.float64),
         radii=0.5 * np.asarray(nonbonded[0].sigmas, dtype=np.float64),

@@ -7,7 +7,7 @@ proline counts: ideal distances, soft repulsion and, for noisy beads, the bead s
 
 import jax
 import numpy as np
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from ..typing import PRNGKeyArray
 from .embedding import DISTANCE_STIFFNESS, REPULSION_REACH, REPULSION_STIFFNESS
@@ -91,7 +91,7 @@ def local_strain(relaxer: Relaxer, heavy: np.ndarray, y: np.ndarray, residues, *
     stretch = np.linalg.norm(x[pairs[:, 0]] - x[pairs[:, 1]], axis=1) - geometry.lengths
     total = 0.5 * float(np.sum((stiffness * stretch**2)[touching]))
 
-    close = cKDTree(x).query_pairs(2 * REPULSION_REACH * geometry.radii.max(), output_type="ndarray")
+    close = KDTree(x).query_pairs(2 * REPULSION_REACH * geometry.radii.max(), output_type="ndarray")
     close = close[inside[close].any(axis=1)]
     n = len(x)
     known = np.sort(pairs, axis=1) @ np.array([n, 1])

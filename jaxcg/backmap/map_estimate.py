@@ -130,7 +130,7 @@ def limit_displacement(longest: float) -> optax.GradientTransformation:
 @eqx.filter_jit
 def _start(posterior: Posterior, fibre: Fibre, optimizer, x0: Array) -> _State:
     if posterior.exact:
-        x0 = fibre.retract(x0, posterior.y)
+        x0 = jnp.asarray(fibre.retract(x0, posterior.y))
     infinite = jnp.asarray(jnp.inf, x0.dtype)
     return _State(x0, optimizer.init(x0), infinite, infinite, jnp.zeros((), jnp.int32), x0, infinite)
 

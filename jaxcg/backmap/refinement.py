@@ -87,9 +87,9 @@ def refine(
             gradient = gradient + bead_stiffness * fibre.mapping.transpose(fibre.mapping(x) - y4)
         update, moments = adam.update(gradient, state.moments)
         speed = rate * (0.05 + 0.95 * 0.5 * (1 + jnp.cos(jnp.pi * done)))
-        x = x - speed.astype(x.dtype) * update
+        x = x - speed.astype(x.dtype) * jnp.asarray(update)
         if bead_stiffness is None:
-            x = fibre.retract(x, y4)
+            x = jnp.asarray(fibre.retract(x, y4))
         return Progress(x, moments, state.step + 1)
 
     return jax.lax.fori_loop(0, n_steps, step, progress)

@@ -36,7 +36,7 @@ REPAIR_STEPS, REPAIR_CHUNKS = 300, (20, 40, 60, 80)
 #: Noise of the atoms that are not repaired, nm.
 REPAIR_NOISE = 0.003
 #: Most repairs of an embedding and of a refined structure.
-EMBED_REPAIRS, REFINE_REPAIRS = 3, 6
+EMBED_REPAIRS, REFINE_REPAIRS = 2, 6
 #: Spring of noisy beads in four dimensions, kJ/mol/nm².
 EMBED_BEAD_STIFFNESS = 3e3
 #: Bond strain (rms, relative) of the exact embedding above which beads are taken to be noisy.
@@ -166,7 +166,14 @@ class Relaxer:
     # -- stages ---------------------------------------------------------------------------------------------------
 
     def embed(
-        self, y: np.ndarray, key: PRNGKeyArray, *, soft: bool, start=None, steps: int = EMBED_STEPS
+        self,
+        y: np.ndarray,
+        key: PRNGKeyArray,
+        *,
+        soft: bool,
+        start=None,
+        steps: int = EMBED_STEPS,
+        bead_stiffness: float = EMBED_BEAD_STIFFNESS,
     ) -> np.ndarray:
         """Heavy atoms (heavy, 3), nm, from random four-dimensional positions or from ``start`` (heavy, 4)."""
         restraints, fibre = self._heavy_tables
@@ -176,7 +183,7 @@ class Relaxer:
         self._contact_width = contacts.shape[0]
         if start is None:
             start = _random_start(key, anchors)
-        spring = np.float32(EMBED_BEAD_STIFFNESS) if soft else None
+        spring = np.float32(bead_stiffness) if soft else None
         return np.asarray(
             _embed(restraints, fibre, contacts, y, start, np.int32(steps), np.float32(EMBED_RATE), spring)
         )
@@ -252,7 +259,16 @@ class Relaxer:
             history.append(("repair", more * sum(REPAIR_CHUNKS), x))
         return Relaxed(x, strain, repairs + more, bad, history, seconds)
 
-    def reembed(self, heavy, y, residues: Sequence[int], key: PRNGKeyArray, *, soft: bool) -> np.ndarray:
+    def reembed(
+        self,
+        heavy,
+        y,
+        residues: Sequence[int],
+        key: PRNGKeyArray,
+        *,
+        soft: bool,
+        bead_stiffness: float = EMBED_BEAD_STIFFNESS,
+    ) -> np.ndarray:
         """Starts the heavy atoms of ``residues`` anew in four dimensions, the others nearly where they are."""
         anew = np.isin(self.system.atom_residue[self.heavy], residues)
         y32 = np.asarray(y, dtype=np.float32)
@@ -260,7 +276,7 @@ class Relaxer:
         fresh = np.asarray(_random_start(first, y32[self.anchor[self.heavy]]))
         noise = REPAIR_NOISE * np.asarray(jax.random.normal(second, fresh.shape, jnp.float32))
         start = np.where(anew[:, None], fresh, np.pad(heavy, ((0, 0), (0, 1))) + noise).astype(np.float32)
-        return self.embed(y, key, soft=soft, start=start, steps=REPAIR_STEPS)
+        return self.embed(y, key, soft=soft, start=start, steps=REPAIR_STEPS, bead_stiffness=bead_stiffness)
 
     def repair(self, x: np.ndarray, y: np.ndarray, key: PRNGKeyArray, *, noise: float | None, bad=None):
         """Mends a refined structure by starting its bad residues anew; the least bad of all tries is kept.
@@ -293,7 +309,7 @@ class Relaxer:
 
         Arguments:
             x: (atoms, 3) nm.
-            strict: limits of a finished structure (30° of twist, bonds 9.5 % off) or of an embedding (60°, 12 %).
+            strict: limits of a finished structure (30° of twist, bonds 9.5 % off) or of an embedding (75°, 12 %).
         """
         system, geometry, owner = self.system, self.geometry, self.system.atom_residue
         if not np.isfinite(x).all():
@@ -302,10 +318,10 @@ class Relaxer:
         if len(geometry.centers):
             a, b, c = (x[geometry.centers[:, k]] - x[geometry.centers[:, 0]] for k in (1, 2, 3))
             share = np.sum(a * np.cross(b, c), axis=1) / geometry.volumes
-            wrong.append(geometry.centers[share < (0.5 if strict else 0.4), 0])
+            wrong.append(geometry.centers[share < (0.45 if strict else 0.4), 0])
         if len(system.double_bonds):
             twist = angle_difference(dihedrals(x, system.double_bonds), system.double_bond_angles)
-            wrong.append(system.double_bonds[np.abs(twist) > np.deg2rad(28 if strict else 60), 1:3].ravel())
+            wrong.append(system.double_bonds[np.abs(twist) > np.deg2rad(28 if strict else 75), 1:3].ravel())
         pairs, lengths = geometry.bond_lengths()
         if not strict:
             keep = system.heavy[pairs].all(axis=1)

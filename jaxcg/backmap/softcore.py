@@ -8,7 +8,7 @@ from ..energy import Nonbonded
 from ..mapping._sparse import padded_rows
 from ..typing import Array
 from ..units import COULOMB_CONSTANT
-from ._rows import pulled, separations, take_rows
+from ._rows import Table, pulled, separations, take_rows
 
 #: Cutoff of the refinement's non-bonded forces, nm.
 CUTOFF = 0.6
@@ -59,9 +59,9 @@ class SoftNonbonded(eqx.Module):
 
     def pairs(self, contacts: Array) -> tuple[Array, Array, Array]:
         """σ (nm), 4ε (kJ/mol) and charge product (kJ nm/mol) of each pair of the ``contacts`` table."""
-        sigma = self.radii[None, :] + take_rows(self.radii, contacts)
-        depth = self.depths[None, :] * take_rows(self.depths, contacts)
-        return sigma, depth, self.charges[None, :] * take_rows(self.charges, contacts)
+        sigma = take_rows(self.radii, contacts) + self.radii[None, :]
+        depth = take_rows(self.depths, contacts) * self.depths[None, :]
+        return sigma, depth, take_rows(self.charges, contacts) * self.charges[None, :]
 
     def forces(self, x: Array, contacts: Array, pairs: tuple[Array, Array, Array], softness, charge) -> Array:
         """Forces (atoms, 4), kJ/mol/nm.
@@ -86,7 +86,7 @@ class SoftNonbonded(eqx.Module):
         return total + pulled(pull + _coulomb(r2, charge * self.one_four_charge), d)
 
 
-def _lennard_jones(r2: Array, sigma: Array, depth: Array, softness: Array) -> Array:
+def _lennard_jones(r2: Array, sigma: Table, depth: Table, softness: Array) -> Array:
     """−U′(r)/r of the soft-core potential with 4ε = ``depth``."""
     ratio = r2 / (sigma * sigma)
     sixth = ratio * ratio * ratio
