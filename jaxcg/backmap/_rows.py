@@ -29,7 +29,7 @@ def separations(x: Array, index: Table) -> tuple[Array, Array]:
     return d, jnp.sum(d * d, axis=-1)
 
 
-def pulled(pull: Array, d: Array) -> Array:
+def pulled(pull: Table, d: Array) -> Array:
     """Forces (atoms, 4): Σ_k pull[k] d[k] with ``pull`` = −U′(r)/r."""
     return jnp.sum(pull[..., None] * d, axis=0)
 

@@ -130,14 +130,14 @@ def backmap(
     try:
         for count, (number, y) in enumerate(chosen):
             report("MAP structures", count, len(chosen))
-            reference = None
+            target = None
             if molecule.reference_positions is not None:
-                reference = superposed(molecule.reference_positions, engine.mapping, y)
-            start = reference if start_from_reference else None
+                target = superposed(molecule.reference_positions, engine.mapping, y)
+            start = target if start_from_reference else None
             frame_key = jax.random.fold_in(key, number)
-            frame = engine.frame(number, y, frame_key, start=start, reference=reference)
+            frame = engine.frame(number, y, frame_key, start=start, reference=target)
             if count == 0:
-                engine, frame, note = better_mapping(engine, frame, frame_key, start=start, reference=reference)
+                engine, frame, note = better_mapping(engine, frame, frame_key, start=start, reference=target)
                 result.molecule, result.notes = engine.molecule, list(engine.molecule.notes) + note
             result.frames.append(frame)
         report("MAP structures", len(chosen), len(chosen))

@@ -86,7 +86,7 @@ class SoftNonbonded(eqx.Module):
         return total + pulled(pull + _coulomb(r2, charge * self.one_four_charge), d)
 
 
-def _lennard_jones(r2: Array, sigma: Table, depth: Table, softness: Array) -> Array:
+def _lennard_jones(r2: Array, sigma: Table, depth: Table, softness: Array) -> Table:
     """−U′(r)/r of the soft-core potential with 4ε = ``depth``."""
     ratio = r2 / (sigma * sigma)
     sixth = ratio * ratio * ratio
