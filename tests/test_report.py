@@ -167,6 +167,15 @@ def test_structure_that_is_not_finite_has_a_report(tmp_path):
     assert data["frames"][0]["energy"] is None
 
 
+def test_ensemble_whose_starts_have_no_energy_is_drawn_without_the_typical_set(tmp_path):
+    unknown = replace(ensemble(), start_potentials=np.full(2, np.nan))
+    write_report(tmp_path, run(frame(), samples=unknown), title="a.pdb", settings={})
+    page, data = read(tmp_path)
+    assert "Fluctuation of each residue" in page
+    assert "typical set" not in page
+    assert data["ensemble"]["excess_energy"] is None
+
+
 def test_names_are_escaped(tmp_path):
     write_report(tmp_path, run(frame()), title="<script>alert(1)</script>", settings={"mapping": "</script>"})
     page, _ = read(tmp_path)

@@ -127,20 +127,21 @@ def frames_section(result: "BackmapResult") -> dict:
 def ensemble_section(ensemble: "EnsembleResult", system: "System") -> dict:
     """Pictures of the posterior samples."""
     kt = thermal_energy(float(ensemble.temperature))
-    pictures = [
-        picture(
-            "The mode and the typical set",
+    pictures = []
+    mode = float(np.mean(ensemble.start_potentials))
+    if np.isfinite(mode):
+        caption = (
             "Energies of the samples above the MAP. A harmonic well of d dimensions has (d/2) kT on average "
-            "(orange, with its spread): samples live there, the MAP does not.",
-            figures.typical_set(ensemble.potentials, float(np.mean(ensemble.start_potentials)), ensemble.dimension, kt),
-            wide=True,
-        ),
+            "(orange, with its spread): samples live there, the MAP does not."
+        )
+        svg = figures.typical_set(ensemble.potentials, mode, ensemble.dimension, kt)
+        pictures.append(picture("The mode and the typical set", caption, svg, wide=True))
+    breaks = measures.chain_breaks(system)
+    pictures += [
         picture(
             "Fluctuation of each residue",
             "Root-mean-square fluctuation of heavy atoms over the samples, not superposed: the beads hold the frame.",
-            figures.fluctuations(
-                measures.fluctuations(system, np.asarray(ensemble.positions)), measures.chain_breaks(system)
-            ),
+            figures.fluctuations(measures.fluctuations(system, np.asarray(ensemble.positions)), breaks),
             wide=True,
         ),
         picture(
