@@ -6,7 +6,7 @@ import openmm
 import pytest
 from fragments import fragment
 
-from jaxcg.backmap import BeadMode, Engine, relaxer
+from jaxcg.backmap import BeadMode, Engine, Posterior, relax, relaxer
 from jaxcg.backmap.isomers import choose_isomers, proline_peptides
 from jaxcg.backmap.pipeline import superposed
 
@@ -90,21 +90,21 @@ def test_repair_mends_what_is_broken(engine, exact):
 
 
 def test_a_cis_proline_is_found_from_its_beads(engine, exact):
-    relax, prolines = engine.relaxer, engine.molecule.prolines
+    trans_relaxer, prolines = engine.relaxer, engine.molecule.prolines
     assert len(prolines) == 1
-    peptides = proline_peptides(relax, prolines)
-    cis = relax.with_cis(tuple(peptides.values()))
+    peptides = proline_peptides(trans_relaxer, prolines)
+    cis = trans_relaxer.with_cis(tuple(peptides.values()))
     # Beads of a relaxed chain with a cis peptide: the bead springs are soft, so it settles in a shape of its own.
     heavy = cis.embed(engine.molecule.y, jax.random.key(3), soft=True)
     for _ in range(2):
         heavy = cis.embed(np.asarray(cis.heavy_map(heavy)), jax.random.key(4), soft=True)
     y = np.asarray(cis.heavy_map(heavy), dtype=np.float64)
-    start = relax.embed(y, jax.random.key(5), soft=False)
-    _, _, chosen = choose_isomers(relax, prolines, start, y, jax.random.key(6), soft=False)
+    start = trans_relaxer.embed(y, jax.random.key(5), soft=False)
+    _, _, chosen = choose_isomers(trans_relaxer, prolines, start, y, jax.random.key(6), soft=False)
     assert chosen == tuple(prolines)
     # And the crystal's trans proline stays trans.
-    trans = relax.embed(engine.molecule.y, jax.random.key(5), soft=False)
-    assert choose_isomers(relax, prolines, trans, engine.molecule.y, jax.random.key(6), soft=False)[2] == ()
+    trans = trans_relaxer.embed(engine.molecule.y, jax.random.key(5), soft=False)
+    assert choose_isomers(trans_relaxer, prolines, trans, engine.molecule.y, jax.random.key(6), soft=False)[2] == ()
 
 
 def test_bead_modes_on_demand():
@@ -122,3 +122,19 @@ def test_superposition_undoes_a_rigid_motion(engine, exact):
     turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
     moved = exact.positions @ turn.T + np.array([1.0, 2.0, 3.0])
     np.testing.assert_allclose(superposed(moved, engine.mapping, exact.y), exact.positions, atol=1e-9)
+
+
+def test_many_embeddings_at_once_are_those_of_one_at_a_time(engine):
+    made, y = engine.relaxer, engine.molecule.y
+    keys = jax.random.split(jax.random.key(9), 2)
+    many = made.embed_many(np.stack([y, y + 0.1]), keys, soft=False, steps=20)
+    for k, (key, shift) in enumerate(zip(keys, (0.0, 0.1))):
+        one = made.embed(y + shift, key, soft=False, steps=20)
+        np.testing.assert_allclose(many[k], one, atol=1e-4)
+
+
+def test_relax_takes_a_posterior(engine, exact):
+    posterior = Posterior(engine.molecule.energy, engine.mapping, exact.y.astype(np.float32))
+    relaxed = relax(posterior, engine.system, jax.random.key(2))
+    assert relaxed.bad == ()
+    assert np.abs(engine.mapping.matrix() @ relaxed.x - exact.y).max() < 2e-6

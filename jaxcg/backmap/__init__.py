@@ -10,7 +10,7 @@ from .engine import BeadMode, Engine
 from .map_estimate import MapEstimate, map_estimate
 from .pipeline import backmap
 from .quality import Quality, quality
-from .relaxer import Relaxed, Relaxer
+from .relaxer import Relaxed, Relaxer, relax
 from .result import BackmapResult, FrameResult
 
 __all__ = [
@@ -26,4 +26,5 @@ __all__ = [
     "backmap",
     "map_estimate",
     "quality",
+    "relax",
 ]

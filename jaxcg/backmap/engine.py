@@ -15,13 +15,14 @@ from ..energy.base import SumEnergy
 from ..mapping.linear import LinearMap
 from ..posterior import Posterior
 from ..typing import Array, PRNGKeyArray
+from ._molecule import cast, widened
 from .isomers import choose_isomers, proline_peptides
 from .map_estimate import MapEstimate, map_estimate
 from .prior import OMEGA_PRIOR, OMEGA_SOFT, WEIGHT_EXACT, WEIGHT_SOFT, omega_restraint, ramachandran_energy
 from .quality import Quality, quality
 from .quality.vectors import dihedrals
 from .ramachandran import available, backbone_torsions, ramachandran_regions
-from .relaxer import REPAIR_CHUNKS, STRAIN_LIMIT, Relaxer, cast, widened
+from .relaxer import REPAIR_CHUNKS, STRAIN_LIMIT, Relaxer
 from .result import FrameResult
 
 #: σ of each coordinate of noisy beads, nm: frames of Martini 3 simulations then leave residuals of 0.06 nm.

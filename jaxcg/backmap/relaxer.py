@@ -4,19 +4,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from time import perf_counter
-from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..energy import CMAPTorsion, HarmonicAngle, HarmonicBond, Nonbonded, PeriodicTorsion
+from ..batching import batch_map
+from ..energy import CMAPTorsion, HarmonicAngle, HarmonicBond, HarmonicTorsion, Nonbonded, PeriodicTorsion
 from ..energy.base import AbstractEnergy, SumEnergy
 from ..mapping.linear import LinearMap
+from ..posterior import Posterior
 from ..system import System
-from ..typing import PRNGKeyArray
+from ..typing import Array, PRNGKeyArray
 from ..units import thermal_energy
+from ._molecule import anchors, cast, restricted_map, widened
 from .embedding import Restraints, contact_table, embed, random_start
 from .geometry import ideal_geometry
 from .hydrogens import HydrogenRules
@@ -188,6 +190,31 @@ class Relaxer:
             _embed(restraints, fibre, contacts, y, start, np.int32(steps), np.float32(EMBED_RATE), spring)
         )
 
+    def embed_many(self, ys: np.ndarray, keys: Array, *, soft: bool, steps: int = EMBED_STEPS) -> np.ndarray:
+        """Embeddings of several frames or seeds at once: vectorised on a GPU, shared out over the devices of a CPU.
+
+        Arguments:
+            ys: (structures, beads, 3) nm.
+            keys: (structures,) random keys.
+            soft: whether beads are noisy.
+            steps: Adam steps.
+
+        Returns:
+            (structures, heavy, 3) nm; each what `embed` gives for its key.
+        """
+        restraints, fibre = self._heavy_tables
+        ys = np.asarray(ys, dtype=np.float32)
+        anchors = ys[:, self.anchor[self.heavy]]
+        tables = [contact_table(a, CONTACT_REACH, self.heavy_geometry.pairs, self._contact_width) for a in anchors]
+        self._contact_width = max(table.shape[0] for table in tables)
+        contacts = np.stack(
+            [contact_table(a, CONTACT_REACH, self.heavy_geometry.pairs, self._contact_width) for a in anchors]
+        )
+        starts = np.stack([_random_start(key, a) for key, a in zip(keys, anchors, strict=True)])
+        spring = np.float32(EMBED_BEAD_STIFFNESS) if soft else None
+        shared = (restraints, fibre, np.int32(steps), np.float32(EMBED_RATE), spring)
+        return np.asarray(_embed_many(shared, contacts, ys, starts))
+
     def strain(self, heavy: np.ndarray) -> float:
         """Relative rms strain of the bonds between heavy atoms."""
         pairs, lengths = self.heavy_geometry.bond_lengths()
@@ -336,50 +363,26 @@ class Relaxer:
         return tuple(sorted({int(r) for r in owner[np.concatenate(wrong).astype(int)]}))
 
 
-def restricted_map(mapping: LinearMap, atoms: np.ndarray) -> LinearMap:
-    """The map on ``atoms`` only, renumbered, each bead's weights scaled to sum to one."""
-    bead, atom, weight = mapping.entries()
-    number = np.full(mapping.n_atoms, -1)
-    number[atoms] = np.arange(len(atoms))
-    keep = number[atom] >= 0
-    bead, atom, weight = bead[keep], number[atom[keep]], weight[keep]
-    totals = np.bincount(bead, weights=weight, minlength=mapping.n_beads)
-    return LinearMap.from_weights(bead, atom, weight / totals[bead], mapping.n_beads, len(atoms))
+def relax(posterior: Posterior, system: System, key: PRNGKeyArray) -> Relaxed:
+    """A sound structure near the mode of ``posterior`` from nothing but a random key.
+
+    For many frames or seeds of one molecule make a `Relaxer` once and call its methods.
+
+    Arguments:
+        posterior: its energy needs bond, angle and `Nonbonded` terms; its beads and their noise are taken.
+        system: the molecule.
+        key: random key.
+    """
+    relaxer = Relaxer(system, posterior.energy, posterior.mapping, temperature=float(posterior.temperature))
+    noise = None if posterior.noise is None else float(posterior.noise)
+    return relaxer.relax(np.asarray(posterior.y), key, noise=noise)
 
 
-def anchors(bonds: np.ndarray, mapping: LinearMap) -> np.ndarray:
-    """(atoms,) bead each atom is near: its heaviest-weighted bead, or that of the nearest mapped atom along bonds."""
-    bead, atom, weight = mapping.entries()
-    anchor = np.full(mapping.n_atoms, -1)
-    order = np.argsort(weight)
-    anchor[atom[order]] = bead[order]
-    while (anchor < 0).any():
-        i, j = np.concatenate([bonds, bonds[:, ::-1]]).T
-        reached = (anchor[i] < 0) & (anchor[j] >= 0)
-        if not reached.any():
-            anchor[anchor < 0] = 0
-            break
-        anchor[i[reached]] = anchor[j[reached]]
-    return anchor
-
-
-def widened(system: System, residues: Sequence[int], shells: int) -> tuple[int, ...]:
-    """``residues`` and those within ``shells`` bonds between residues of them."""
-    links = system.atom_residue[system.bonds]
-    links = links[links[:, 0] != links[:, 1]]
-    grown = set(residues)
-    for _ in range(shells):
-        grown |= {int(b) for a, b in [*links, *links[:, ::-1]] if a in grown}
-    return tuple(sorted(grown))
-
-
-def cast(tree: Any, dtype=np.float32) -> Any:
-    """``tree`` with its floating-point arrays in ``dtype``."""
-    return jax.tree.map(lambda leaf: np.asarray(leaf).astype(dtype) if eqx.is_inexact_array_like(leaf) else leaf, tree)
-
-
-_BONDED = (HarmonicBond, HarmonicAngle, PeriodicTorsion, CMAPTorsion)
+_BONDED = (HarmonicBond, HarmonicAngle, PeriodicTorsion, HarmonicTorsion, CMAPTorsion)
 _embed = jax.jit(embed)
+_embed_many = jax.jit(
+    batch_map(lambda shared, contacts, y, start: embed(shared[0], shared[1], contacts, y, start, *shared[2:]))
+)
 _refine = jax.jit(refine)
 _random_start = jax.jit(random_start)
 
