@@ -92,19 +92,22 @@ def contact_table(positions: np.ndarray, reach: float, excluded: np.ndarray, cap
     """
     n = len(positions)
     pairs = KDTree(positions).query_pairs(reach, output_type="ndarray")
-    if len(excluded):
-        code = np.sort(pairs, axis=1) @ np.array([n, 1])
-        pairs = pairs[~np.isin(code, np.sort(excluded, axis=1) @ np.array([n, 1]))]
+    if len(excluded) and len(pairs):
+        code = pairs[:, 0] * n + pairs[:, 1]  # query_pairs gives i < j
+        known = np.unique(excluded.min(axis=1) * n + excluded.max(axis=1))
+        pairs = pairs[known[np.minimum(np.searchsorted(known, code), len(known) - 1)] != code]
     rows, partners = np.concatenate([pairs, pairs[:, ::-1]]).T
-    distance = np.linalg.norm(positions[rows] - positions[partners], axis=1)
-    order = np.lexsort((distance, rows))
-    rows, partners = rows[order], partners[order]
+    widest = int(np.bincount(rows, minlength=n).max(initial=0))
+    width = capacity if capacity is not None else -(-max(widest, 1) // 16) * 16
+    if widest > width:
+        order = np.argsort(np.sum((positions[rows] - positions[partners]) ** 2, axis=1))
+        rows, partners = rows[order], partners[order]
     index, filled = padded_rows(rows, partners, np.ones(len(rows)), n)
-    index = np.where(filled > 0, index, np.arange(n, dtype=np.int32)[None, :])
-    width = capacity if capacity is not None else -(-index.shape[0] // 16) * 16
-    if index.shape[0] < width:
-        index = np.concatenate([index, np.broadcast_to(np.arange(n, dtype=np.int32), (width - index.shape[0], n))])
-    return np.ascontiguousarray(index[:width])
+    itself = np.arange(n, dtype=np.int32)
+    table = np.broadcast_to(itself, (width, n)).copy()
+    used = min(width, index.shape[0])
+    table[:used] = np.where(filled[:used] > 0, index[:used], itself)
+    return table
 
 
 def random_start(key: PRNGKeyArray, anchors: Array) -> Array:

@@ -1,5 +1,6 @@
 """Vectors as triples of arrays (structure of arrays), the layout in which bonded terms vectorise."""
 
+import math
 from collections.abc import Sequence
 
 import jax.numpy as jnp
@@ -57,10 +58,30 @@ def angle(a: Triple, b: Triple) -> tuple[Array, Triple, Triple]:
     normal = cross(a, b)
     squared = jnp.maximum(dot(normal, normal), _TINY)
     length = jnp.sqrt(squared)
-    theta = jnp.arctan2(length, dot(a, b))
+    theta = positive_angle(length, dot(a, b))
     gradient_a = scale(1.0 / (length * jnp.maximum(dot(a, a), _TINY)), cross(a, normal))
     gradient_b = scale(1.0 / (length * jnp.maximum(dot(b, b), _TINY)), cross(normal, b))
     return theta, gradient_a, gradient_b
+
+
+def positive_angle(sine: Array, cosine: Array) -> Array:
+    """arctan2(sine, cosine) for sine ≥ 0, not both zero, to round-off in either precision.
+
+    The library function is a scalar call on a CPU, ten times the cost of the rest of an angle. Here the argument is
+    halved twice, below tan(π/16), where eleven terms of the series suffice; everything vectorises.
+    """
+    opposite, adjacent = jnp.abs(sine), jnp.abs(cosine)
+    steep = opposite > adjacent
+    z = jnp.minimum(opposite, adjacent) / jnp.maximum(opposite, adjacent)
+    for _ in range(2):
+        z = z / (1.0 + jnp.sqrt(1.0 + z * z))
+    square = z * z
+    series = jnp.zeros_like(z)
+    for n in range(10, -1, -1):
+        series = series * square + (-1.0) ** n / (2 * n + 1)
+    octant = 4.0 * z * series
+    quadrant = jnp.where(steep, 0.5 * math.pi - octant, octant)
+    return jnp.where(cosine < 0, math.pi - quadrant, quadrant)
 
 
 def dihedral(

@@ -31,7 +31,8 @@ def padded_rows(rows, columns, values, n_rows: int) -> tuple[np.ndarray, np.ndar
         ``(index, weight)`` of shape (width, n_rows); padding has index 0 and weight 0.
     """
     rows, columns, values = np.asarray(rows), np.asarray(columns), np.asarray(values)
-    order = np.argsort(rows, kind="stable")
+    # Small integers are sorted by radix, many times faster than by comparison.
+    order = np.argsort(rows.astype(np.uint16) if n_rows <= 2**16 else rows, kind="stable")
     rows, columns, values = rows[order], columns[order], values[order]
     counts = np.bincount(rows, minlength=n_rows)
     slot = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
