@@ -94,12 +94,12 @@ def _jvp(primals, tangents):
 
 def _batch(arguments, axes):
     index, weight, index_t, weight_t, x = arguments
-    if all(axis is batching.not_mapped for axis in axes[:4]):
+    if all(axis is None for axis in axes[:4]):
         # One map, many configurations: the batch becomes trailing columns of one product.
         x = jnp.moveaxis(x, axes[4], -1)
         out = sparse_product(index, weight, index_t, weight_t, x)
         return out, out.ndim - 1
-    in_axes = tuple(None if axis is batching.not_mapped else axis for axis in axes)
+    in_axes = tuple(None if axis is None else axis for axis in axes)
     return jax.vmap(_product, in_axes=in_axes)(*arguments), 0
 
 
