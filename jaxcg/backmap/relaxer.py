@@ -32,7 +32,7 @@ from .softcore import CUTOFF, SoftNonbonded
 #: Embedding: steps, step size (nm), reach of static contacts beyond the two atoms' distances to their beads.
 EMBED_STEPS, EMBED_RATE, CONTACT_REACH = 600, 0.03, 0.77
 #: Refinement: steps of each chunk (a new neighbour table before each), step size (nm), table skin (nm).
-REFINE_CHUNKS, REFINE_RATE, SKIN = (20, 40, 60, 80, 100), 0.002, 0.06
+REFINE_CHUNKS, REFINE_RATE, SKIN = (20, 40, 60, 80), 0.002, 0.06
 #: Steps of a repair: embedding and refinement chunks.
 REPAIR_STEPS, REPAIR_CHUNKS = 300, (20, 40, 60, 80)
 #: Noise of the atoms that are not repaired, nm.
