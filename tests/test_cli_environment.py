@@ -43,7 +43,7 @@ def test_double_precision_cache_and_cores(tmp_path):
 
 
 def test_what_the_user_set_stays(tmp_path):
-    flags = "--xla_force_host_platform_device_count=3"
+    flags = "--xla_force_host_platform_device_count=3 --xla_cpu_prefer_vector_width=256"
     found = configured(XDG_CACHE_HOME=str(tmp_path), JAXCG_NO_CACHE="1", XLA_FLAGS=flags)
     assert found["cache"] is None
     assert (found["flags"], found["devices"]) == (flags, 3)
