@@ -28,19 +28,16 @@ def _processor() -> str:
     return f"{platform.machine()}-{hashlib.sha256(features.encode()).hexdigest()[:10]}"
 
 
-def configure_jax(*, host_devices: int | None = None) -> None:
+def configure_jax() -> None:
     """Turns on double precision and the persistent compilation cache, and shows the CPU's cores as devices.
 
     Must run before the first JAX computation. ``JAXCG_NO_CACHE=1`` leaves the cache off; a cache folder or
     ``XLA_FLAGS`` that the user has set are left as they are.
-
-    Arguments:
-        host_devices: number of CPU devices to show; the number of usable cores when None.
     """
     # XLA logs two harmless lines for every program it loads from the cache; what matters it raises. 1 is what JAX sets.
     if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1") == "1":
         os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    count = host_devices or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     flags = os.environ.get("XLA_FLAGS", "")
     # Wide vectors make the pair sums half as fast again on processors that have them; others ignore the preference.
     for flag, value in (("xla_force_host_platform_device_count", count), ("xla_cpu_prefer_vector_width", 512)):
