@@ -31,7 +31,7 @@ BEAD_NOISE = 0.025
 MAP_STEPS, MAP_TOLERANCE = 200, 10.0
 #: How often residues with a doubtful backbone are started anew, and the share of residues outside the favoured region
 #: above which these count too (crystals at high resolution have 2 %).
-RETRIES, DOUBTFUL_SHARE = 2, 0.02
+RETRIES, DOUBTFUL_SHARE = {"exact": 1, "soft": 2}, 0.025
 #: Springs of noisy beads in four dimensions at each retry, kJ/mol/nm².
 RETRY_STIFFNESS = (600.0, 200.0)
 #: Residues on either side that are taken over with a better one, and the potential that losing a doubtful one may cost,
@@ -249,7 +249,7 @@ class Engine:
         A relaxation is one sample of the basins; an unlikely (φ, ψ) is often, not always, the wrong one. Stretches that
         improved are put into the old structure, the rest stays as it was, and the whole is minimised again.
         """
-        for attempt in range(RETRIES):
+        for attempt in range(RETRIES[mode.name]):
             old = np.asarray(best.x, np.float32)
             doubtful = self.doubtful_residues(old)
             if not doubtful:
@@ -281,7 +281,7 @@ class Engine:
         return best
 
     def doubtful_residues(self, x: np.ndarray) -> tuple[int, ...]:
-        """Ramachandran outliers of ``x`` (atoms, 3); with those merely allowed where these are more than 2 %."""
+        """Ramachandran outliers of ``x`` (atoms, 3); with those merely allowed where these are more than 2.5 %."""
         phi, psi, residues, classes = self._backbone
         if not len(residues) or not available():
             return ()

@@ -21,7 +21,7 @@ from ._pairs import AllPairs, row_sums
 NEAREST = 4e-6
 
 #: Below this many atoms all pairs are compared even with a cutoff: a table would not be faster.
-_DENSE_ATOMS = 1500
+_DENSE_ATOMS = 3000
 
 
 class Nonbonded(AbstractAnalyticEnergy):
