@@ -55,8 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in words
+    before = None
     with contextlib.suppress(ValueError):  # outside the main thread the caller owns the signals
-        signal.signal(signal.SIGTERM, _on_terminate)
+        before = signal.signal(signal.SIGTERM, _on_terminate)
     try:
         parser = build_parser()
         parsed = parser.parse_args(words)
@@ -76,6 +77,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output has gone: nothing more can be said to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return SUCCESS
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
 
 
 class _Terminated(BaseException):
