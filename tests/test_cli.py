@@ -1,5 +1,6 @@
 """The command line: what it parses, refuses, writes and leaves alone."""
 
+import errno
 import json
 import os
 import signal
@@ -285,6 +286,26 @@ def test_run_that_ends_badly_exits_with_3_and_a_report(with_structure, tmp_path,
     assert report["outcome"] == "bad"
     assert "LYS 33" in report["error"]
     assert "LYS 33" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_full_disk_is_said_and_leaves_nothing(tmp_path, monkeypatch, capsys):
+    import jaxcg.backmap
+    import jaxcg.report
+    from jaxcg.backmap import BackmapResult
+    from jaxcg.data import example
+    from jaxcg.io import build_molecule
+
+    def full(*arguments, **settings):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    result = BackmapResult(build_molecule(example("villin").structure), {}, [])
+    monkeypatch.setattr("jaxcg.cli.backmap.configure_jax", lambda: None)
+    monkeypatch.setattr(jaxcg.backmap, "backmap", lambda structure, **settings: result)
+    monkeypatch.setattr(jaxcg.report, "write_report", full)
+    monkeypatch.chdir(tmp_path)
+    assert main(["backmap", "--example", "villin", "--quiet"]) == 2
+    assert "No space left" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow

@@ -140,13 +140,16 @@ def run(options: argparse.Namespace) -> int:
     options.trajectory = trajectory
     options.forcefield = options.forcefield or ["amber14"]
     settings = {name: getattr(options, name) for name in SETTINGS}
-    with StagedFolder(options.output, OUTPUTS, force=options.force) as folder:
-        with Progress(quiet=options.quiet) as progress:
-            result, error = _compute(structure, settings, progress)
-            progress("writing", 0, 1)
+    staged, progress = StagedFolder(options.output, OUTPUTS, force=options.force), Progress(quiet=options.quiet)
+    with staged as folder, progress:
+        result, error = _compute(structure, settings, progress)
+        progress("writing", 0, 1)
+        try:
             report = _write(folder.path, result, title=structure.name, settings=_shown(settings), error=error)
-        written = sorted(path.name for path in folder.path.iterdir())
-        folder.commit(last="report.json")
+            written = sorted(path.name for path in folder.path.iterdir())
+            folder.commit(last="report.json")
+        except OSError as problem:
+            raise InputError(f"{options.output}: cannot be written ({problem.strerror}).") from problem
     if options.json:
         summary = {**report, "output": str(folder.target), "files": written, "seconds": progress.seconds}
         print(json.dumps(summary, allow_nan=False))
