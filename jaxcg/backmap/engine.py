@@ -31,9 +31,9 @@ BEAD_NOISE = 0.025
 MAP_STEPS, MAP_TOLERANCE = 200, 10.0
 #: How often residues with a doubtful backbone are started anew, and the share of residues outside the favoured region
 #: above which these count too (crystals at high resolution have 2 %).
-RETRIES, DOUBTFUL_SHARE = {"exact": 1, "soft": 2}, 0.025
+RETRIES, DOUBTFUL_SHARE = {"exact": 3, "soft": 2}, 0.025
 #: Springs of noisy beads in four dimensions at each retry, kJ/mol/nm².
-RETRY_STIFFNESS = (600.0, 200.0)
+RETRY_STIFFNESS = (600.0, 200.0, 200.0)
 #: Residues on either side that are taken over with a better one, and the potential that losing a doubtful one may cost,
 #: kJ/mol: less than the noise between two minima of the same surroundings.
 NEIGHBORHOOD, TOLERATED = 3, 10.0
