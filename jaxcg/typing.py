@@ -3,7 +3,7 @@
 from typing import TypeAlias
 
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt
 
 #: A scalar real, e.g. an energy in kJ/mol.
 Scalar: TypeAlias = Float[Array, ""]
@@ -29,4 +29,5 @@ __all__ = [
     "Int",
     "PRNGKeyArray",
     "Scalar",
+    "UInt",
 ]

@@ -1,4 +1,4 @@
-"""OpenMM systems for tests of energies: a peptide fragment, villin, ubiquitin and a solvated box."""
+"""OpenMM systems for tests of energies: a peptide fragment, villin, ubiquitin and a solvated box; a model liquid."""
 
 from functools import cache
 from pathlib import Path
@@ -8,6 +8,8 @@ import numpy as np
 import openmm.app
 from openmm import unit
 from openmm.app import ForceField, Modeller, PDBFile
+
+from jaxcg.energy import Nonbonded
 
 FRAMES = Path(__file__).parent / "data" / "frames"
 _SOLVATED = Path(openmm.app.__file__).parent / "data" / "test.pdb"
@@ -63,3 +65,25 @@ def molecule(name: str, *forcefield: str, **settings):
             settings[key] = settings[key] * unit.nanometer
     system = _forcefield(*(forcefield or ("amber14-all.xml",))).createSystem(topology, **settings)
     return system, positions
+
+
+def liquid(side=10, spacing=0.3, box=None):
+    """A jittered lattice with unit-like charges, neighbours excluded in pairs.
+
+    Arguments:
+        side: atoms along an edge.
+        spacing: nm.
+        box: (3, 3) box vectors in units of the edge, or None for a droplet.
+
+    Returns:
+        Positions (atoms, 3), nm, and a function that makes a `Nonbonded` of its keyword arguments.
+    """
+    rng = np.random.default_rng(3)
+    n, edge = side**3, side * spacing
+    grid = np.stack(np.meshgrid(*[np.arange(side)] * 3, indexing="ij"), axis=-1).reshape(-1, 3) / side
+    x = (grid if box is None else grid @ box) * edge + rng.normal(scale=0.02, size=(n, 3))
+    exceptions = np.stack([np.arange(0, n, 2), np.arange(1, n, 2)], axis=1)
+    parameters = (rng.normal(size=n), rng.uniform(0.2, 0.3, n), rng.uniform(0.1, 0.5, n), exceptions)
+    zeros = np.zeros(len(exceptions))
+    settings = {"cutoff": 0.7, "switch": 0.6, "skin": 0.12, "box": None if box is None else edge * np.asarray(box)}
+    return x, lambda **more: Nonbonded(*parameters, zeros, zeros + 0.1, zeros, **settings | more)

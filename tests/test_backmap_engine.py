@@ -9,6 +9,8 @@ from fragments import fragment
 from jaxcg.backmap import BeadMode, Engine, Posterior, relax, relaxer
 from jaxcg.backmap.isomers import choose_isomers, proline_peptides
 from jaxcg.backmap.pipeline import superposed
+from jaxcg.backmap.refinement import refine
+from jaxcg.energy import Nonbonded
 
 
 @pytest.fixture(scope="module")
@@ -65,11 +67,14 @@ def test_noisy_beads_are_recognised_and_taken_as_soft(engine, noisy):
 
 
 def test_a_second_frame_does_not_compile_again(engine, exact, noisy):
-    sizes = [f._cache_size() for f in (relaxer._embed, relaxer._refine)]
+    def compiled():
+        return [getattr(f, "_cached", f)._cache_size() for f in (relaxer._embed, relaxer._refine)]
+
+    sizes = compiled()
     y = engine.molecule.y + np.random.default_rng(3).normal(scale=0.03, size=engine.molecule.y.shape)
     engine.frame(2, y, jax.random.key(7))
     engine.frame(3, engine.molecule.y + 0.01, jax.random.key(8))
-    assert [f._cache_size() for f in (relaxer._embed, relaxer._refine)] == sizes
+    assert compiled() == sizes
 
 
 def test_repair_mends_what_is_broken(engine, exact):
@@ -109,8 +114,8 @@ def test_a_cis_proline_is_found_from_its_beads(engine, exact):
 
 def test_bead_modes_on_demand():
     molecule = fragment()
-    assert Engine(molecule, beads="exact").choose(molecule.y, jax.random.key(0))[0].noise is None
-    mode, _ = Engine(molecule, beads="soft", bead_noise=0.05).choose(molecule.y, jax.random.key(0))
+    assert Engine(molecule, beads="exact").choose(molecule.y, jax.random.key(0)).noise is None
+    mode = Engine(molecule, beads="soft", bead_noise=0.05).choose(molecule.y, jax.random.key(0))
     assert mode.noise == 0.05
     assert mode.reason == "asked for"
     with pytest.raises(ValueError, match="choose 'auto'"):
@@ -133,8 +138,51 @@ def test_many_embeddings_at_once_are_those_of_one_at_a_time(engine):
         np.testing.assert_allclose(many[k], one, atol=1e-4)
 
 
+def test_refinement_gets_more_room_when_it_needs_it(monkeypatch, engine, exact):
+    made, x = engine.relaxer, exact.positions + np.random.default_rng(0).normal(scale=0.01, size=exact.positions.shape)
+    chunks = (10, 5, 0, 0)  # as many as usual, lest this compile anew
+    ample = made.refine(x, exact.y, noise=None, chunks=chunks)
+    assert np.abs(ample - x).max() > 0.005
+    assert made._room[0] > 16
+    monkeypatch.setattr(made, "_room", (16, 1))
+    options = {"xla_backend_optimization_level": 0}
+    monkeypatch.setattr(relaxer, "_refine", jax.jit(refine, static_argnames="room", compiler_options=options))
+    np.testing.assert_allclose(made.refine(x, exact.y, noise=None, chunks=chunks), ample, atol=2e-5)
+    assert made._room[0] > 16
+    assert made._room[1] > 1
+    assert relaxer._refine._cache_size() == 2
+
+
+def test_room_for_a_structure_is_made_once(monkeypatch, exact):
+    monkeypatch.setattr("jaxcg.energy.nonbonded._DENSE_ATOMS", 0)
+    engine = Engine(fragment.__wrapped__())
+
+    def shapes():
+        return [leaf.shape for leaf in jax.tree.leaves(engine.prior(soft=False))]
+
+    before = shapes()
+    engine.make_room(exact.positions)
+    assert shapes() != before
+    rebuilt = engine.prior(soft=False).rebuild(exact.positions.astype(np.float32))
+    assert [leaf.shape for leaf in jax.tree.leaves(rebuilt)] == shapes()
+    nonbonded = next(t for t in rebuilt.terms() if isinstance(t, Nonbonded))
+    assert int(nonbonded.pairs.overflow) == 0
+    kept = engine.energy
+    engine.make_room(exact.positions + np.random.default_rng(0).normal(scale=0.02, size=exact.positions.shape))
+    assert engine.energy is kept
+
+
 def test_relax_takes_a_posterior(engine, exact):
     posterior = Posterior(engine.molecule.energy, engine.mapping, exact.y.astype(np.float32))
     relaxed = relax(posterior, engine.system, jax.random.key(2))
     assert relaxed.bad == ()
     assert np.abs(engine.mapping.matrix() @ relaxed.x - exact.y).max() < 2e-6
+
+
+def test_many_refinements_at_once_are_those_of_one_at_a_time(engine):
+    made, y = engine.relaxer, engine.molecule.y
+    keys = jax.random.split(jax.random.key(9), 2)
+    starts = np.stack([made.complete(made.embed(y, key, soft=False)) for key in keys])
+    many = made.refine_many(starts, np.stack([y, y]), noise=None, chunks=(5, 5))
+    for start, refined in zip(starts, many, strict=True):
+        np.testing.assert_allclose(refined, made.refine(start, y, noise=None, chunks=(5, 5)), atol=2e-4)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from molecules import quick
 
 from jaxcg.backmap._rows import gather_forces, harmonic_rows, incidence_table, repulsive_rows, volume_forces
 from jaxcg.backmap.embedding import Restraints, contact_table
@@ -11,6 +12,7 @@ from jaxcg.backmap.geometry import Geometry
 from jaxcg.backmap.softcore import CUTOFF, PERMITTIVITY, SoftNonbonded
 from jaxcg.energy import Nonbonded
 from jaxcg.mapping._sparse import padded_rows
+from jaxcg.neighbors import make_table, sequential_order
 from jaxcg.units import COULOMB_CONSTANT
 
 
@@ -71,14 +73,22 @@ def test_volume_forces(x64, cloud):
     np.testing.assert_array_equal(forces[:, 3], 0)
 
 
-def test_soft_nonbonded_is_the_gradient_of_its_potential(x64, cloud):
-    x3 = cloud[0][:, :3] * 2
-    rng = np.random.default_rng(1)
-    charges, sigmas, epsilons = rng.normal(size=12), rng.uniform(0.2, 0.35, 12), rng.uniform(0.1, 1, 12)
-    exceptions = np.array([[0, 1], [2, 3], [4, 5]])
-    products, s14, e14 = np.array([0.0, 0.3, -0.2]), np.array([0.3, 0.25, 0.3]), np.array([0.0, 0.4, 0.2])
+@pytest.mark.parametrize("radius", [CUTOFF + 0.05, 10.0], ids=["neighbours", "everything"])
+def test_soft_nonbonded_is_the_gradient_of_its_potential(x64, radius):
+    n, rng = 40, np.random.default_rng(1)
+    x3 = rng.normal(scale=0.45, size=(n, 3))
+    charges, sigmas, epsilons = rng.normal(size=n), rng.uniform(0.2, 0.35, n), rng.uniform(0.1, 1, n)
+    exceptions = np.array([[0, 1], [2, 3], [4, 5], [38, 6]])
+    # An excluded pair and three 1-4 pairs, one of which is beyond the cutoff of the Coulomb part.
+    products, s14, e14 = (
+        np.array([0.0, 0.3, -0.2, 0.4]),
+        np.array([0.3, 0.25, 0.3, 0.3]),
+        np.array([0.0, 0.4, 0.2, 0.3]),
+    )
     soft = SoftNonbonded.of(Nonbonded(charges, sigmas, epsilons, exceptions, products, s14, e14), np.float64)
-    pairs = np.array([(i, j) for i in range(12) for j in range(i + 1, 12) if [i, j] not in exceptions.tolist()])
+    pairs = np.array(
+        [(i, j) for i in range(n) for j in range(i + 1, n) if sorted((i, j)) not in np.sort(exceptions).tolist()]
+    )
 
     def lj(r, s, e, alpha):
         sixth = (r / s) ** 6
@@ -95,12 +105,27 @@ def test_soft_nonbonded_is_the_gradient_of_its_potential(x64, cloud):
         shifted = jnp.where(r < CUTOFF, 1 / r + r / CUTOFF**2 - 2 / CUTOFF, 0.0)
         return total + jnp.sum(lj(r, s14[1:], e14[1:], alpha) + charge * k * products[1:] * shifted)
 
-    contacts = contact_table(x3, 10.0, exceptions)
+    distances = np.linalg.norm(x3[:, None] - x3[None], axis=-1)[np.triu_indices(n, 1)]
+    assert ((distances > CUTOFF) & (distances < radius)).any()
+    assert distances.min() > 0.05  # nearer, forces stop growing
+    table = make_table(jnp.asarray(x3), radius, jnp.asarray(sequential_order(n)), 8, 1, jnp.asarray(soft.excluded))
     x4 = jnp.pad(jnp.asarray(x3), ((0, 0), (0, 1)))
+    compute, compute_plain = quick(lambda *arguments: soft.forces(*arguments)), quick(jax.grad(energy))
     for alpha, charge in ((0.5, 0.0), (0.2, 0.7), (0.0, 1.0)):
-        forces = soft.forces(x4, contacts, soft.pairs(contacts), alpha, charge)[:, :3]
-        expected = -jax.grad(energy)(jnp.asarray(x3), alpha, charge)
-        np.testing.assert_allclose(forces, expected, rtol=1e-7, atol=1e-6 * float(jnp.abs(expected).max()))
+        forces = compute(x4, table, alpha, charge)
+        expected = -compute_plain(jnp.asarray(x3), alpha, charge)
+        np.testing.assert_allclose(forces[:, :3], expected, rtol=1e-7, atol=1e-9 * float(jnp.abs(expected).max()))
+        np.testing.assert_array_equal(forces[:, 3], 0)
+
+
+def test_soft_nonbonded_of_coincident_atoms_is_finite(x64):
+    soft = SoftNonbonded.of(Nonbonded(np.ones(3), np.full(3, 0.3), np.ones(3)), np.float64)
+    x = jnp.zeros((3, 4)).at[2, 0].set(0.02)
+    table = make_table(x[:, :3], CUTOFF, jnp.asarray(sequential_order(3)), 8, 1)
+    forces = quick(lambda x, table: soft.forces(x, table, 0.0, 1.0))(x, table)
+    assert np.isfinite(forces).all()
+    np.testing.assert_allclose(forces[0], forces[1])
+    assert forces[2, 0] > 0 > forces[0, 0]
 
 
 def test_contact_table_lists_every_near_pair_once_each_way():

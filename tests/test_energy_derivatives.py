@@ -20,9 +20,8 @@ from jaxcg.energy import (
 )
 
 N = 14
-rng = np.random.default_rng(0)
-POSITIONS = rng.normal(scale=0.25, size=(N, 3))
-CHARGES = rng.normal(size=N)
+POSITIONS = np.random.default_rng(0).normal(scale=0.25, size=(N, 3))
+CHARGES = np.random.default_rng(1).normal(size=N)
 
 
 def bond():
@@ -44,17 +43,20 @@ def improper():
 
 
 def typed():
+    rng = np.random.default_rng(2)
     table = rng.uniform(0.5, 1.0, (3, 3))
     types = rng.integers(0, 3, N)
     return TypedLennardJones(types, 1e-8 * (table + table.T), 1e-4 * table @ table.T, [[0, 1]], cutoff=0.6, switch=0.4)
 
 
 def cmap():
+    rng = np.random.default_rng(2)
     grids = rng.normal(size=(2, 6, 6))
     return CMAPTorsion([[0, 1, 2, 3, 1, 2, 3, 4], [5, 6, 7, 8, 6, 7, 8, 9]], [1, 0], grids, n_atoms=N)
 
 
 def nonbonded():
+    rng = np.random.default_rng(2)
     return Nonbonded(
         CHARGES,
         rng.uniform(0.1, 0.3, N),
@@ -67,6 +69,7 @@ def nonbonded():
 
 
 def nonbonded_periodic():
+    rng = np.random.default_rng(2)
     return Nonbonded(
         CHARGES,
         rng.uniform(0.1, 0.3, N),
@@ -83,11 +86,13 @@ def nonbonded_periodic():
 
 
 def born():
+    rng = np.random.default_rng(2)
     radii = rng.uniform(0.1, 0.2, N)
     return GeneralizedBorn(CHARGES, radii, 0.8 * radii, screening=0.5, cutoff=0.8)
 
 
 def born_with_necks():
+    rng = np.random.default_rng(2)
     radii = rng.uniform(0.1, 0.2, N)
     neck = Neck(
         jnp.asarray(rng.uniform(0.2, 0.4, (3, 3))),

@@ -1,5 +1,6 @@
 """The MAP against closed forms, by any optax optimiser, and its ways of ending."""
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -9,6 +10,7 @@ from oracles.gaussian import Gaussian, Quadratic
 from jaxcg.backmap import map_estimate
 from jaxcg.errors import ResultError
 from jaxcg.posterior import Posterior
+from jaxcg.typing import Array
 
 
 def start(problem, dtype=np.float32):
@@ -70,6 +72,36 @@ def test_an_energy_that_is_not_finite_raises_or_is_reported():
     with pytest.raises(ResultError, match="not finite"):
         map_estimate(posterior, start(problem))
     assert map_estimate(posterior, start(problem), throw=False).status == "not finite"
+
+
+class Listed(Quadratic):
+    """Known only within 0.02 nm of where its list was made."""
+
+    reference: Array = eqx.field(kw_only=True)
+
+    def __call__(self, x):
+        return jnp.where(self.stale(x), jnp.nan, super().__call__(x))
+
+    def stale(self, x):
+        return jnp.any(jnp.linalg.norm(x - self.reference, axis=-1) > 0.02)
+
+    def rebuild(self, x):
+        return eqx.tree_at(lambda e: e.reference, self, x)
+
+
+def test_pair_lists_are_made_anew_before_they_are_stale(x64):
+    problem = Gaussian(dtype=np.float64)
+    plain = problem.posterior
+    x0 = problem.mapping.fibre().retract(start(problem, np.float64), plain.y)
+    energy = Listed(plain.energy.hessian, plain.energy.centre, reference=jnp.zeros_like(x0))
+    posterior = Posterior(energy, problem.mapping, plain.y)
+    # So short a step that a chunk between two lists holds many.
+    found = map_estimate(posterior, x0, optax.sgd(1e-4), steps=6000, tolerance=1e-2)
+    unlisted = map_estimate(plain, x0, optax.sgd(1e-4), steps=6000, tolerance=1e-2)
+    assert found.status == unlisted.status == "converged"
+    assert found.steps == unlisted.steps
+    np.testing.assert_allclose(found.x, unlisted.x, atol=1e-12)
+    assert len(found.history) > len(unlisted.history)
 
 
 def test_another_y_does_not_compile_again():

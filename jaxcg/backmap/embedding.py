@@ -27,6 +27,11 @@ REPULSION_REACH = 0.8
 VOLUME_WEIGHT = 30.0
 #: Final force constant on the fourth coordinate, kJ/mol/nm².
 SQUEEZE_STIFFNESS = 1e4
+#: The fourth dimension closes from this fraction of the steps on, and is closed after a further one.
+SQUEEZE_START, SQUEEZE_LENGTH = 0.2, 0.7
+#: Decay of Adam's second moment. A short memory keeps steps long until late, and side chains find better rotamers: over
+#: 16 seeds of ubiquitin 0.80 leaves 0.061 nm to the crystal where 0.999 leaves 0.067.
+SECOND_MOMENT_DECAY = 0.8
 #: Spread of the random start around each bead, nm.
 START_SPREAD = 0.1
 
@@ -135,25 +140,25 @@ def embed(
         start: (atoms, 4) nm.
         steps: number of Adam steps; may be traced, so every length shares one compilation.
         rate: initial step size, nm; falls to a thirtieth along a cosine.
-        bead_stiffness: None holds the beads exactly; else force constant of each bead, kJ/mol/nm².
+        bead_stiffness: None holds the beads exactly; else (beads, 1) force constants, kJ/mol/nm².
 
     Returns:
         (atoms, 3) positions, nm.
     """
     y4 = jnp.pad(y, ((0, 0), (0, 1)))
     reach = restraints.reach(contacts)
-    adam = optax.scale_by_adam()
+    adam = optax.scale_by_adam(b2=SECOND_MOMENT_DECAY)
 
     def step(i, carry):
         x, moments = carry
         done = i / steps
-        squeeze = SQUEEZE_STIFFNESS * jnp.clip((done - 0.5) / 0.4, 0.0, 1.0) ** 2
+        squeeze = SQUEEZE_STIFFNESS * jnp.clip((done - SQUEEZE_START) / SQUEEZE_LENGTH, 0.0, 1.0) ** 2
         gradient = -restraints.forces(x, contacts, reach)
         gradient = gradient.at[:, 3].add(squeeze.astype(x.dtype) * x[:, 3])
         if bead_stiffness is None:
             gradient = fibre.tangent(gradient)
         else:
-            gradient = gradient + bead_stiffness * fibre.mapping.transpose(fibre.mapping(x) - y4)
+            gradient = gradient + fibre.mapping.transpose(bead_stiffness * (fibre.mapping(x) - y4))
         update, moments = adam.update(gradient, moments)
         speed = rate * (1 / 30 + (1 - 1 / 30) * 0.5 * (1 + jnp.cos(jnp.pi * done)))
         x = x - speed.astype(x.dtype) * jnp.asarray(update)

@@ -15,28 +15,23 @@ from ..energy.base import SumEnergy
 from ..mapping.linear import LinearMap
 from ..posterior import Posterior
 from ..typing import Array, PRNGKeyArray
-from ._molecule import cast, widened
+from ._molecule import cast
 from .isomers import choose_isomers, proline_peptides
 from .map_estimate import MapEstimate, map_estimate
+from .naming import Nomenclature
 from .prior import OMEGA_PRIOR, OMEGA_SOFT, WEIGHT_EXACT, WEIGHT_SOFT, omega_restraint, ramachandran_energy
 from .quality import Quality, quality
 from .quality.vectors import dihedrals
-from .ramachandran import available, backbone_torsions, ramachandran_regions
-from .relaxer import REPAIR_CHUNKS, STRAIN_LIMIT, Relaxer
+from .relaxer import STRAIN_LIMIT, Relaxer
 from .result import FrameResult
+from .settling import Backbone, settle
 
 #: σ of each coordinate of noisy beads, nm: frames of Martini 3 simulations then leave residuals of 0.06 nm.
 BEAD_NOISE = 0.025
-#: Steps of the MAP search and its tolerance, kJ/mol/nm.
-MAP_STEPS, MAP_TOLERANCE = 200, 10.0
-#: How often residues with a doubtful backbone are started anew, and the share of residues outside the favoured region
-#: above which these count too (crystals at high resolution have 2 %).
-RETRIES, DOUBTFUL_SHARE = {"exact": 3, "soft": 2}, 0.025
-#: Springs of noisy beads in four dimensions at each retry, kJ/mol/nm².
-RETRY_STIFFNESS = (600.0, 200.0, 200.0)
-#: Residues on either side that are taken over with a better one, and the potential that losing a doubtful one may cost,
-#: kJ/mol: less than the noise between two minima of the same surroundings.
-NEIGHBORHOOD, TOLERATED = 3, 10.0
+#: Steps of the MAP search and its tolerance for exact and for noisy beads, kJ/mol/nm.
+MAP_STEPS, MAP_TOLERANCE = 200, {"exact": 5.0, "soft": 10.0}
+#: Steps of the exact embedding that tells simulated beads from mapped ones; the strain has settled by then.
+CHOICE_STEPS = 150
 #: How often a MAP structure that fails the checks is repaired.
 MAP_REPAIRS = 3
 
@@ -137,6 +132,11 @@ class Engine:
         return np.array([length_of.get((min(i, j), max(i, j)), np.nan) for i, j in self.system.bonds.tolist()])
 
     @cached_property
+    def nomenclature(self) -> Nomenclature:
+        """How atoms that are alike are told apart."""
+        return Nomenclature.of(self.system, self.mapping, self.energy)
+
+    @cached_property
     def _priors(self) -> dict[bool, SumEnergy]:
         return {}
 
@@ -156,6 +156,14 @@ class Engine:
             self._priors[soft] = energy
         return self._priors[soft]
 
+    def make_room(self, x: np.ndarray) -> None:
+        """Gives the neighbour tables room for a structure ``x`` (atoms, 3); it stays, so later ones compile nothing."""
+        sizes = [leaf.size for leaf in jax.tree.leaves(self.energy)]
+        grown = self.energy.rebuild(jnp.asarray(x, self.dtype))
+        if [leaf.size for leaf in jax.tree.leaves(grown)] != sizes:
+            self.energy = grown
+            self._priors.clear()
+
     def posterior(self, y: np.ndarray, mode: BeadMode, double_bond_angles: np.ndarray | None = None) -> Posterior:
         """p(x | y) of one frame; ``double_bond_angles`` (radians) where peptides are not those of the system."""
         y = np.asarray(y, dtype=self.dtype)
@@ -169,30 +177,27 @@ class Engine:
 
     # -- stages ---------------------------------------------------------------------------------------------------
 
-    def choose(self, y: np.ndarray, key: PRNGKeyArray) -> tuple[BeadMode, np.ndarray | None]:
-        """The bead mode of a frame, and an exact embedding if one was made to find out."""
+    def choose(self, y: np.ndarray, key: PRNGKeyArray) -> BeadMode:
+        """The bead mode of a frame."""
         if self.beads == "exact":
-            return BeadMode(None, "asked for"), None
+            return BeadMode(None, "asked for")
         if self.beads == "soft":
-            return BeadMode(self.bead_noise, "asked for"), None
-        heavy = self.relaxer.embed(y, jax.random.fold_in(key, 0), soft=False)
+            return BeadMode(self.bead_noise, "asked for")
+        heavy = self.relaxer.embed(y, jax.random.fold_in(key, 0), soft=False, steps=CHOICE_STEPS)
         strain = self.relaxer.strain(heavy)
         words = f"holding the beads exactly strains bonds by {100 * strain:.1f} % rms"
         if strain <= STRAIN_LIMIT:
             reason = f"{words}, within {100 * STRAIN_LIMIT:.0f} %: beads mapped from atoms"
-            return BeadMode(None, reason), heavy
-        return BeadMode(self.bead_noise, f"{words}, above {100 * STRAIN_LIMIT:.0f} %: beads of a simulation"), None
+            return BeadMode(None, reason)
+        return BeadMode(self.bead_noise, f"{words}, above {100 * STRAIN_LIMIT:.0f} %: beads of a simulation")
 
-    def relaxed_minimum(
-        self, y: np.ndarray, key: PRNGKeyArray, mode: BeadMode, heavy=None, start=None, cis=None
-    ) -> "Minimum":
+    def relaxed_minimum(self, y: np.ndarray, key: PRNGKeyArray, mode: BeadMode, start=None, cis=None) -> "Minimum":
         """Relaxes a frame, minimises its posterior, mends what the checks find and retries what is doubtful.
 
         Arguments:
             y: (beads, 3) nm.
             key: random key.
             mode: how beads are held.
-            heavy: an embedding to go on from.
             start: (atoms, 3) complete structure to minimise from instead of relaxing.
             cis: prolines to have cis peptides before them; None decides.
         """
@@ -202,8 +207,7 @@ class Engine:
             clock = perf_counter()
             if cis is not None:
                 relaxer = relaxer.with_cis(tuple(proline_peptides(relaxer, cis).values()))
-            if heavy is None:
-                heavy = relaxer.embed(y, jax.random.fold_in(key, 0), soft=soft)
+            heavy = relaxer.embed(y, jax.random.fold_in(key, 0), soft=soft)
             if cis is None:
                 relaxer, heavy, cis = choose_isomers(
                     relaxer, self.molecule.prolines, heavy, y, jax.random.fold_in(key, 300), soft=soft
@@ -217,11 +221,18 @@ class Engine:
             x, stages, repairs = np.asarray(start), [("reference", 0, np.asarray(start))], 0
             cis = self._cis_in(x)
             relaxer = relaxer.with_cis(tuple(proline_peptides(relaxer, cis).values()))
+        self.make_room(x)
         posterior = self.posterior(y, mode, relaxer.system.double_bond_angles)
 
-        def minimum(x):
-            return map_estimate(posterior, x.astype(self.dtype), steps=MAP_STEPS, tolerance=MAP_TOLERANCE, throw=False)
+        def minimum(x, steps=MAP_STEPS):
+            return map_estimate(
+                posterior, jnp.asarray(x, self.dtype), steps=steps, tolerance=MAP_TOLERANCE[mode.name], throw=False
+            )
 
+        if start is None and self.weight(soft=soft) > 0:
+            clock = perf_counter()
+            x = settle(self._backbone, relaxer, x, y, jax.random.fold_in(key, 400), minimum, noise=mode.noise)
+            seconds["repair"] = seconds.get("repair", 0.0) + perf_counter() - clock
         clock = perf_counter()
         best = minimum(x)
         seconds["MAP"] = perf_counter() - clock
@@ -237,73 +248,25 @@ class Engine:
             still = relaxer.bad_residues(np.asarray(again.x))
             if len(still) < len(bad):
                 best, bad = again, still
-        if start is None:
-            best = self._retried(relaxer, best, bad, y, jax.random.fold_in(key, 400), mode, minimum)
         seconds["repair"] = seconds.get("repair", 0.0) + perf_counter() - clock
         stages.append(("MAP", best.steps, np.asarray(best.x)))
         return Minimum(best, stages, repairs, seconds, cis)
 
-    def _retried(self, relaxer: Relaxer, best: MapEstimate, bad, y, key, mode: BeadMode, minimum) -> MapEstimate:
-        """Starts residues with a doubtful backbone anew and keeps those that came out better.
-
-        A relaxation is one sample of the basins; an unlikely (φ, ψ) is often, not always, the wrong one. Stretches that
-        improved are put into the old structure, the rest stays as it was, and the whole is minimised again.
-        """
-        for attempt in range(RETRIES[mode.name]):
-            old = np.asarray(best.x, np.float32)
-            doubtful = self.doubtful_residues(old)
-            if not doubtful:
-                break
-            noise = mode.noise
-            # The peptides on either side must be free to turn, and noisy beads to give way: with the same springs the
-            # same basin would come out.
-            anew = widened(self.system, doubtful, 1)
-            heavy = relaxer.reembed(
-                old[relaxer.heavy],
-                y,
-                anew,
-                jax.random.fold_in(key, attempt),
-                soft=noise is not None,
-                bead_stiffness=RETRY_STIFFNESS[attempt],
-            )
-            new = relaxer.refine(relaxer.complete(heavy), y, noise=noise, chunks=REPAIR_CHUNKS)
-            still = set(self.doubtful_residues(new))
-            stretches = [widened(self.system, (residue,), NEIGHBORHOOD) for residue in doubtful]
-            better = [stretch for stretch in stretches if not still & set(stretch)]
-            if not better:
-                continue
-            moved = np.isin(self.system.atom_residue, sorted(set().union(*better)))
-            again = minimum(np.where(moved[:, None], new, old))
-            fewer = len(self.doubtful_residues(np.asarray(again.x))) < len(doubtful)
-            worse = relaxer.bad_residues(np.asarray(again.x))
-            if fewer and len(worse) <= len(bad) and again.potential < best.potential + TOLERATED * len(better):
-                best, bad = again, worse
-        return best
-
-    def doubtful_residues(self, x: np.ndarray) -> tuple[int, ...]:
-        """Ramachandran outliers of ``x`` (atoms, 3); with those merely allowed where these are more than 2.5 %."""
-        phi, psi, residues, classes = self._backbone
-        if not len(residues) or not available():
-            return ()
-        regions = ramachandran_regions(dihedrals(x, phi), dihedrals(x, psi), classes)
-        limit = 2 if np.mean(regions < 2) > DOUBTFUL_SHARE else 1
-        return tuple(int(r) for r in residues[regions < limit])
-
     @cached_property
-    def _backbone(self):
-        return backbone_torsions(self.system)
+    def _backbone(self) -> Backbone:
+        return Backbone(self.system)
 
     def frame(self, number: int, y: np.ndarray, key: PRNGKeyArray, *, start=None, reference=None) -> FrameResult:
         """The MAP structure of the frame with beads ``y`` (beads, 3) nm, judged."""
         y = np.asarray(y, dtype=np.float64)
         clock = perf_counter()
-        mode, heavy = self.choose(y, key)
+        mode = self.choose(y, key)
         chosen = perf_counter() - clock
-        found = self.relaxed_minimum(y, key, mode, heavy, start)
+        found = self.relaxed_minimum(y, key, mode, start=start)
         estimate, seconds = found.estimate, found.seconds
         seconds["embedding"] = seconds.get("embedding", 0.0) + chosen
         clock = perf_counter()
-        positions = self.on_fibre(np.asarray(estimate.x), y, mode)
+        positions = self.nomenclature.named(self.on_fibre(np.asarray(estimate.x), y, mode))
         terms = self.term_energies(positions)
         history = [
             {"stage": stage, "step": step, "energy": sum(self.term_energies(x).values())}

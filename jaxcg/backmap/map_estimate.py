@@ -82,8 +82,8 @@ def map_estimate(
     optimizer = optax.with_extra_args_support(default_optimizer() if optimizer is None else optimizer)
     fibre = posterior.mapping.fibre()
     x0 = jnp.asarray(x0)
-    posterior = posterior.rebuild(x0)
     state = _start(posterior, fibre, optimizer, x0)
+    posterior = posterior.rebuild(state.x)
     history = []
     while True:
         state = _advance(
@@ -139,7 +139,8 @@ def _start(posterior: Posterior, fibre: Fibre, optimizer, x0: Array) -> _State:
 def _advance(posterior: Posterior, fibre: Fibre, optimizer, state: _State, n_steps, tolerance, limit) -> _State:
     def going(carry):
         i, s = carry
-        return (i < n_steps) & (s.step < limit) & (s.gradient_norm > tolerance)
+        fresh = (i == 0) | ~posterior.energy.stale(s.x)
+        return (i < n_steps) & (s.step < limit) & (s.gradient_norm > tolerance) & fresh
 
     def step(carry):
         i, s = carry

@@ -183,7 +183,10 @@ def ensemble(
         progress=report,
     )
     # The run's y may be float32; the samples are of the beads as given.
-    return replace(drawn, positions=np.stack([engine.on_fibre(x, frame.y, mode) for x in drawn.positions]))
+    return replace(
+        drawn,
+        positions=np.stack([engine.nomenclature.named(engine.on_fibre(x, frame.y, mode)) for x in drawn.positions]),
+    )
 
 
 def cis_angles(engine: Engine, prolines: Sequence[int]) -> np.ndarray:

@@ -136,6 +136,19 @@ def ramachandran_regions(phi: np.ndarray, psi: np.ndarray, classes: np.ndarray) 
     return (density >= favoured).astype(int) + (density >= allowed).astype(int)
 
 
+def ramachandran_log_density(phi: np.ndarray, psi: np.ndarray, classes: np.ndarray, tail: float = 0.0) -> np.ndarray:
+    """log p(φ, ψ) of each residue, p per rad².
+
+    Arguments:
+        phi, psi: (r,) radians.
+        classes: (r,) index into `CLASSES`.
+        tail: share of a broad component, as in `ramachandran_tables`.
+    """
+    tables = ramachandran_tables(tail)
+    stacked = np.stack([tables[name] for name in CLASSES])
+    return np.log(np.maximum(_interpolate(stacked, classes, phi, psi), 1e-12))
+
+
 def _residue_class(name: str, next_name: str) -> int:
     if name == "GLY":
         return 1

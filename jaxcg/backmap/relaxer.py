@@ -1,9 +1,9 @@
 """Relaxation from nothing to a sound all-atom structure: embed, add hydrogens, refine, check, repair."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from time import perf_counter
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -13,26 +13,26 @@ import numpy as np
 from ..batching import batch_map
 from ..energy import CMAPTorsion, HarmonicAngle, HarmonicBond, HarmonicTorsion, Nonbonded, PeriodicTorsion
 from ..energy.base import AbstractEnergy, SumEnergy
-from ..mapping.linear import LinearMap
+from ..mapping.linear import Fibre, LinearMap
+from ..neighbors import WIDTH, rounded_rows, sequential_order, suggest_room
 from ..posterior import Posterior
 from ..system import System
 from ..typing import Array, PRNGKeyArray
 from ..units import thermal_energy
 from ._molecule import anchors, cast, restricted_map, widened
+from .defects import defective_residues
 from .embedding import Restraints, contact_table, embed, random_start
 from .geometry import ideal_geometry
 from .hydrogens import HydrogenRules
 from .prior import OMEGA_EXACT, OMEGA_PRIOR, OMEGA_SOFT, omega_restraint, ramachandran_energy
-from .quality.checks import check_contacts, check_rings
-from .quality.tables import tables_of
-from .quality.vectors import angle_difference, dihedrals
-from .refinement import Progress, Refiner, refine
+from .refinement import SKIN, Refiner, Schedule, refine
+from .result import Relaxed
 from .softcore import CUTOFF, SoftNonbonded
 
 #: Embedding: steps, step size (nm), reach of static contacts beyond the two atoms' distances to their beads.
-EMBED_STEPS, EMBED_RATE, CONTACT_REACH = 600, 0.03, 0.77
-#: Refinement: steps of each chunk (a new neighbour table before each), step size (nm), table skin (nm).
-REFINE_CHUNKS, REFINE_RATE, SKIN = (20, 40, 60, 80), 0.002, 0.06
+EMBED_STEPS, EMBED_RATE, CONTACT_REACH = 800, 0.06, 0.77
+#: Refinement: steps of each chunk (a new neighbour table before each), step size (nm).
+REFINE_CHUNKS, REFINE_RATE = (20, 40, 60, 80), 0.004
 #: Steps of a repair: embedding and refinement chunks.
 REPAIR_STEPS, REPAIR_CHUNKS = 300, (20, 40, 60, 80)
 #: Noise of the atoms that are not repaired, nm.
@@ -43,27 +43,6 @@ EMBED_REPAIRS, REFINE_REPAIRS = 2, 6
 EMBED_BEAD_STIFFNESS = 3e3
 #: Bond strain (rms, relative) of the exact embedding above which beads are taken to be noisy.
 STRAIN_LIMIT = 0.04
-
-
-@dataclass(frozen=True)
-class Relaxed:
-    """Result of one relaxation.
-
-    Arguments:
-        x: (atoms, 3) nm.
-        strain: relative rms strain of the bonds after the embedding.
-        repairs: how often residues were started anew.
-        bad: residues that stayed wrong after the last repair; empty for a sound structure.
-        history: ``(stage, steps done)`` of every stage, in order, with the positions after it.
-        seconds: seconds spent in each stage.
-    """
-
-    x: np.ndarray
-    strain: float
-    repairs: int
-    bad: tuple[int, ...]
-    history: list[tuple[str, int, np.ndarray]] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=dict)
 
 
 class Relaxer:
@@ -102,7 +81,8 @@ class Relaxer:
         self.heavy_map = restricted_map(mapping, self.heavy)
         self.anchor = anchors(system.bonds, mapping)
         self._contact_width: int | None = None
-        self._neighbor_width: int | None = None
+        self._room: tuple[int, int] | None = None
+        self._order = sequential_order(system.n_atoms)
 
     def with_cis(self, peptides: Sequence[int]) -> "Relaxer":
         """The same relaxer with the double bonds numbered ``peptides`` cis; made once for each choice."""
@@ -121,7 +101,7 @@ class Relaxer:
                 temperature=self.temperature,
                 double_bond_angles=angles,
             )
-            variant._contact_width, variant._neighbor_width = self._contact_width, self._neighbor_width
+            variant._contact_width, variant._room = self._contact_width, self._room
             self._variants[chosen] = variant
         return self._variants[chosen]
 
@@ -175,9 +155,12 @@ class Relaxer:
         soft: bool,
         start=None,
         steps: int = EMBED_STEPS,
-        bead_stiffness: float = EMBED_BEAD_STIFFNESS,
+        bead_stiffness: float | np.ndarray = EMBED_BEAD_STIFFNESS,
     ) -> np.ndarray:
-        """Heavy atoms (heavy, 3), nm, from random four-dimensional positions or from ``start`` (heavy, 4)."""
+        """Heavy atoms (heavy, 3), nm, from random four-dimensional positions or from ``start`` (heavy, 4).
+
+        ``bead_stiffness`` (kJ/mol/nm², for all or for each bead) counts for ``soft`` beads only.
+        """
         restraints, fibre = self._heavy_tables
         y = np.asarray(y, dtype=np.float32)
         anchors = y[self.anchor[self.heavy]]
@@ -185,19 +168,34 @@ class Relaxer:
         self._contact_width = contacts.shape[0]
         if start is None:
             start = _random_start(key, anchors)
-        spring = np.float32(bead_stiffness) if soft else None
+        spring = self._springs(bead_stiffness) if soft else None
         return np.asarray(
             _embed(restraints, fibre, contacts, y, start, np.int32(steps), np.float32(EMBED_RATE), spring)
         )
 
-    def embed_many(self, ys: np.ndarray, keys: Array, *, soft: bool, steps: int = EMBED_STEPS) -> np.ndarray:
+    def _springs(self, stiffness: float | np.ndarray) -> np.ndarray:
+        """(beads, 1) force constants."""
+        return np.broadcast_to(np.asarray(stiffness, np.float32).reshape(-1, 1), (self.mapping.n_beads, 1))
+
+    def embed_many(
+        self,
+        ys: np.ndarray,
+        keys: Array,
+        *,
+        soft: bool,
+        starts: np.ndarray | None = None,
+        steps: int = EMBED_STEPS,
+        bead_stiffness: np.ndarray | None = None,
+    ) -> np.ndarray:
         """Embeddings of several frames or seeds at once: vectorised on a GPU, shared out over the devices of a CPU.
 
         Arguments:
             ys: (structures, beads, 3) nm.
             keys: (structures,) random keys.
             soft: whether beads are noisy.
+            starts: (structures, heavy, 4) nm; random when None.
             steps: Adam steps.
+            bead_stiffness: (structures, beads) springs of soft beads, kJ/mol/nm²; the usual ones when None.
 
         Returns:
             (structures, heavy, 3) nm; each what `embed` gives for its key.
@@ -205,15 +203,20 @@ class Relaxer:
         restraints, fibre = self._heavy_tables
         ys = np.asarray(ys, dtype=np.float32)
         anchors = ys[:, self.anchor[self.heavy]]
-        tables = [contact_table(a, CONTACT_REACH, self.heavy_geometry.pairs, self._contact_width) for a in anchors]
-        self._contact_width = max(table.shape[0] for table in tables)
+        if self._contact_width is None:
+            tables = [contact_table(a, CONTACT_REACH, self.heavy_geometry.pairs) for a in anchors]
+            self._contact_width = max(table.shape[0] for table in tables)
         contacts = np.stack(
             [contact_table(a, CONTACT_REACH, self.heavy_geometry.pairs, self._contact_width) for a in anchors]
         )
-        starts = np.stack([_random_start(key, a) for key, a in zip(keys, anchors, strict=True)])
-        spring = np.float32(EMBED_BEAD_STIFFNESS) if soft else None
-        shared = (restraints, fibre, np.int32(steps), np.float32(EMBED_RATE), spring)
-        return np.asarray(_embed_many(shared, contacts, ys, starts))
+        if starts is None:
+            starts = np.stack([_random_start(key, a) for key, a in zip(keys, anchors, strict=True)])
+        springs = None
+        if soft:
+            stiffness = [EMBED_BEAD_STIFFNESS] * len(ys) if bead_stiffness is None else bead_stiffness
+            springs = np.stack([self._springs(k) for k in stiffness])
+        shared = (restraints, fibre, np.int32(steps), np.float32(EMBED_RATE))
+        return np.asarray(_embed_many(shared, contacts, ys, np.asarray(starts, np.float32), springs))
 
     def strain(self, heavy: np.ndarray) -> float:
         """Relative rms strain of the bonds between heavy atoms."""
@@ -231,23 +234,41 @@ class Relaxer:
         self, x: np.ndarray, y: np.ndarray, *, noise: float | None, chunks: Sequence[int] = REFINE_CHUNKS
     ) -> np.ndarray:
         """Refined positions (atoms, 3), nm, from complete ones; ``noise`` in nm, None for exact beads."""
-        refiner = self.refiner(noise is not None)
-        spring = None if noise is None else np.float32(thermal_energy(self.temperature) / noise**2)
-        progress = Progress.start(jnp.asarray(x, dtype=np.float32))
-        total = np.float32(sum(chunks))
-        for steps in chunks:
-            contacts = self._neighbors(np.asarray(progress.x)[:, :3])
-            progress = _refine(
-                refiner, self._fibre, np.asarray(y, np.float32), contacts, progress, np.int32(steps), total,
-                np.float32(REFINE_RATE), spring,
-            )  # fmt: skip
-        return np.asarray(progress.x)[:, :3]
+        x, y = np.asarray(x, np.float32), np.asarray(y, np.float32)
+        shared = self._refinement(x, noise, chunks)
+        refined, overflow = _refine(*shared, y, x)
+        if overflow > 0:
+            self._enlarge(int(overflow))
+            return self.refine(x, y, noise=noise, chunks=chunks)
+        return np.asarray(refined)
 
-    def _neighbors(self, x: np.ndarray) -> np.ndarray:
-        if self._neighbor_width is None:
-            table = contact_table(x, CUTOFF + SKIN, self._excluded)
-            self._neighbor_width = table.shape[0] + 8
-        return contact_table(x, CUTOFF + SKIN, self._excluded, self._neighbor_width)
+    def refine_many(
+        self, xs: np.ndarray, ys: np.ndarray, *, noise: float | None, chunks: Sequence[int] = REFINE_CHUNKS
+    ) -> np.ndarray:
+        """What `refine` gives for each of several structures (structures, atoms, 3), batched as in `embed_many`."""
+        xs, ys = np.asarray(xs, np.float32), np.asarray(ys, np.float32)
+        shared = self._refinement(xs[0], noise, chunks)
+        refined, overflow = _refine_many(shared, ys, xs)
+        if np.max(overflow) > 0:
+            self._enlarge(int(np.max(overflow)))
+            return self.refine_many(xs, ys, noise=noise, chunks=chunks)
+        return np.asarray(refined)
+
+    def _refinement(
+        self, x: np.ndarray, noise: float | None, chunks: Sequence[int]
+    ) -> tuple[Refiner, Fibre, np.ndarray, tuple[int, int], Schedule, Any]:
+        """Arguments of a refinement that do not depend on the structure."""
+        if self._room is None:
+            self._room = suggest_room(x, CUTOFF + SKIN, self._order)
+        spring = None if noise is None else np.float32(thermal_energy(self.temperature) / noise**2)
+        schedule = Schedule(np.asarray(chunks, np.int32), np.asarray(REFINE_RATE, np.float32))
+        return self.refiner(noise is not None), self._fibre, self._order, self._room, schedule, spring
+
+    def _enlarge(self, overflow: int) -> None:
+        """More room for neighbours from now on: a structure was denser than any before."""
+        assert self._room is not None
+        rows, most = self._room
+        self._room = rounded_rows(rows + overflow), min(most + overflow, -(-self.system.n_atoms // WIDTH))
 
     # -- the whole way --------------------------------------------------------------------------------------------
 
@@ -294,16 +315,38 @@ class Relaxer:
         key: PRNGKeyArray,
         *,
         soft: bool,
-        bead_stiffness: float = EMBED_BEAD_STIFFNESS,
+        loose: float = EMBED_BEAD_STIFFNESS,
     ) -> np.ndarray:
-        """Starts the heavy atoms of ``residues`` anew in four dimensions, the others nearly where they are."""
-        anew = np.isin(self.system.atom_residue[self.heavy], residues)
+        """Starts the heavy atoms of ``residues`` anew in four dimensions, the others nearly where they are.
+
+        Soft beads of these residues are held by springs of ``loose`` (kJ/mol/nm²) only: with the springs of the others
+        the same basin would often come out.
+        """
+        start, springs = self._anew(heavy, y, residues, key, loose)
+        return self.embed(y, key, soft=soft, start=start, steps=REPAIR_STEPS, bead_stiffness=springs)
+
+    def reembed_many(
+        self, heavy, y, residues: Sequence[int], keys: Array, *, soft: bool, loose: Sequence[float]
+    ) -> np.ndarray:
+        """Several tries (tries, heavy, 3) of `reembed`, one for each key and each of ``loose``, batched."""
+        made = [self._anew(heavy, y, residues, key, k) for key, k in zip(keys, loose, strict=True)]
+        starts, springs = (np.stack(column) for column in zip(*made, strict=True))
+        ys = np.broadcast_to(y, (len(made), *np.shape(y)))
+        return self.embed_many(ys, keys, soft=soft, starts=starts, steps=REPAIR_STEPS, bead_stiffness=springs)
+
+    def _anew(
+        self, heavy, y, residues: Sequence[int], key: PRNGKeyArray, loose: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Start (heavy, 4) and springs (beads,) of a `reembed`."""
+        atoms = np.isin(self.system.atom_residue, residues)
+        springs = np.full(self.mapping.n_beads, EMBED_BEAD_STIFFNESS)
+        springs[self.anchor[atoms]] = loose
         y32 = np.asarray(y, dtype=np.float32)
         first, second = jax.random.split(key)
         fresh = np.asarray(_random_start(first, y32[self.anchor[self.heavy]]))
         noise = REPAIR_NOISE * np.asarray(jax.random.normal(second, fresh.shape, jnp.float32))
-        start = np.where(anew[:, None], fresh, np.pad(heavy, ((0, 0), (0, 1))) + noise).astype(np.float32)
-        return self.embed(y, key, soft=soft, start=start, steps=REPAIR_STEPS, bead_stiffness=bead_stiffness)
+        kept = np.pad(heavy, ((0, 0), (0, 1))) + noise
+        return np.where(atoms[self.heavy][:, None], fresh, kept).astype(np.float32), springs
 
     def repair(self, x: np.ndarray, y: np.ndarray, key: PRNGKeyArray, *, noise: float | None, bad=None):
         """Mends a refined structure by starting its bad residues anew; the least bad of all tries is kept.
@@ -332,35 +375,8 @@ class Relaxer:
         return best, tries, best_bad
 
     def bad_residues(self, x: np.ndarray, *, strict: bool = True) -> tuple[int, ...]:
-        """Residues with a wrong or flat stereo centre, a wrong or twisted double bond, a bond off, or a pierced ring.
-
-        Arguments:
-            x: (atoms, 3) nm.
-            strict: limits of a finished structure (30° of twist, bonds 9.5 % off) or of an embedding (75°, 12 %).
-        """
-        system, geometry, owner = self.system, self.geometry, self.system.atom_residue
-        if not np.isfinite(x).all():
-            return tuple(range(system.n_residues))
-        wrong = []
-        if len(geometry.centers):
-            a, b, c = (x[geometry.centers[:, k]] - x[geometry.centers[:, 0]] for k in (1, 2, 3))
-            share = np.sum(a * np.cross(b, c), axis=1) / geometry.volumes
-            wrong.append(geometry.centers[share < (0.45 if strict else 0.4), 0])
-        if len(system.double_bonds):
-            twist = angle_difference(dihedrals(x, system.double_bonds), system.double_bond_angles)
-            wrong.append(system.double_bonds[np.abs(twist) > np.deg2rad(28 if strict else 75), 1:3].ravel())
-        pairs, lengths = geometry.bond_lengths()
-        if not strict:
-            keep = system.heavy[pairs].all(axis=1)
-            pairs, lengths = pairs[keep], lengths[keep]
-        stretch = np.linalg.norm(x[pairs[:, 0]] - x[pairs[:, 1]], axis=1) / lengths - 1
-        wrong.append(pairs[np.abs(stretch) > (0.095 if strict else 0.12)].ravel())
-        found = check_rings(system, tables_of(system), np.asarray(x, dtype=np.float64))[1]["rings_pierced"]
-        wrong.append(np.array([atom for offender in found for atom in offender.atoms], dtype=int))
-        if strict:
-            close = check_contacts(system, tables_of(system), np.asarray(x, dtype=np.float64))[1]
-            wrong.append(np.array([a for name in close for o in close[name] for a in o.atoms], dtype=int))
-        return tuple(sorted({int(r) for r in owner[np.concatenate(wrong).astype(int)]}))
+        """Residues of ``x`` (atoms, 3) that `defective_residues` finds."""
+        return defective_residues(self.system, self.geometry, x, strict=strict)
 
 
 def relax(posterior: Posterior, system: System, key: PRNGKeyArray) -> Relaxed:
@@ -381,9 +397,14 @@ def relax(posterior: Posterior, system: System, key: PRNGKeyArray) -> Relaxed:
 _BONDED = (HarmonicBond, HarmonicAngle, PeriodicTorsion, HarmonicTorsion, CMAPTorsion)
 _embed = jax.jit(embed)
 _embed_many = jax.jit(
-    batch_map(lambda shared, contacts, y, start: embed(shared[0], shared[1], contacts, y, start, *shared[2:]))
+    batch_map(
+        lambda shared, contacts, y, start, spring: embed(
+            shared[0], shared[1], contacts, y, start, shared[2], shared[3], spring
+        )
+    )
 )
-_refine = jax.jit(refine)
+_refine = eqx.filter_jit(refine)
+_refine_many = eqx.filter_jit(batch_map(lambda shared, y, x: _refine(*shared, y, x)))  # pyright: ignore[reportCallIssue]
 _random_start = jax.jit(random_start)
 
 

@@ -67,3 +67,24 @@ class BackmapResult:
     notes: list[str]
     frames: list[FrameResult] = field(default_factory=list)
     samples: EnsembleResult | None = None
+
+
+@dataclass(frozen=True)
+class Relaxed:
+    """Result of one relaxation.
+
+    Arguments:
+        x: (atoms, 3) nm.
+        strain: relative rms strain of the bonds after the embedding.
+        repairs: how often residues were started anew.
+        bad: residues that stayed wrong after the last repair; empty for a sound structure.
+        history: ``(stage, steps done)`` of every stage, in order, with the positions after it.
+        seconds: seconds spent in each stage.
+    """
+
+    x: np.ndarray
+    strain: float
+    repairs: int
+    bad: tuple[int, ...]
+    history: list[tuple[str, int, np.ndarray]] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)

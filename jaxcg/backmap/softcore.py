@@ -5,15 +5,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..energy import Nonbonded
+from ..energy._pairs import pair_gradient
 from ..mapping._sparse import padded_rows
+from ..neighbors import NeighborTable, partner_table
 from ..typing import Array
 from ..units import COULOMB_CONSTANT
-from ._rows import Table, pulled, separations, take_rows
+from ._rows import Table, pulled, separations
 
 #: Cutoff of the refinement's non-bonded forces, nm.
 CUTOFF = 0.6
 #: Relative permittivity of the refinement: keeps like charges from folding onto each other in vacuo.
 PERMITTIVITY = 2.0
+#: Squared distance (nm²) below which forces stop growing.
+NEAREST = 1e-4
 
 
 class SoftNonbonded(eqx.Module):
@@ -26,6 +30,7 @@ class SoftNonbonded(eqx.Module):
     charges: np.ndarray
     radii: np.ndarray
     depths: np.ndarray
+    excluded: np.ndarray
     one_four_index: np.ndarray
     one_four_charge: np.ndarray
     one_four_sigma: np.ndarray
@@ -51,47 +56,46 @@ class SoftNonbonded(eqx.Module):
             charges=(charges * np.sqrt(scale)).astype(dtype),
             radii=(0.5 * np.asarray(term.sigmas, dtype=np.float64)).astype(dtype),
             depths=(2.0 * np.sqrt(np.asarray(term.epsilons, dtype=np.float64))).astype(dtype),
+            excluded=partner_table(atoms, n),
             one_four_index=tables[0][0],
             one_four_charge=(scale * tables[0][1]).astype(dtype),
             one_four_sigma=tables[1][1].astype(dtype),
             one_four_epsilon=(4 * tables[2][1]).astype(dtype),
         )
 
-    def pairs(self, contacts: Array) -> tuple[Array, Array, Array]:
-        """σ (nm), 4ε (kJ/mol) and charge product (kJ nm/mol) of each pair of the ``contacts`` table."""
-        sigma = take_rows(self.radii, contacts) + self.radii[None, :]
-        depth = take_rows(self.depths, contacts) * self.depths[None, :]
-        return sigma, depth, take_rows(self.charges, contacts) * self.charges[None, :]
-
-    def forces(self, x: Array, contacts: Array, pairs: tuple[Array, Array, Array], softness, charge) -> Array:
+    def forces(self, x: Array, table: NeighborTable, softness, charge) -> Array:
         """Forces (atoms, 4), kJ/mol/nm.
 
         Arguments:
             x: (atoms, 4) positions, nm, the fourth component zero.
-            contacts: (width, atoms) neighbour table without excluded and 1-4 pairs, padded with the atom itself.
-            pairs: `SoftNonbonded.pairs` of that table.
+            table: pairs within the cutoff, without excluded and 1-4 pairs.
             softness: α of the soft core.
             charge: factor on the Coulomb forces, 0 to 1.
         """
-        sigma, depth, product = pairs
-        d, r2 = separations(x, contacts)
-        near = (r2 < CUTOFF**2) & (r2 > 0)
-        r2 = jnp.where(near, r2, 1.0)
-        pull = _lennard_jones(r2, sigma, depth, softness) + _coulomb(r2, charge * product)
-        total = pulled(jnp.where(near, pull, 0.0), d)
+
+        def kernel(r2, source, target, present):
+            present = present & (r2 < CUTOFF**2)
+            r2 = jnp.where(present, jnp.maximum(r2, NEAREST), 1.0)
+            depth = jnp.where(present, target[2] * source[2], 0.0)
+            product = jnp.where(present, charge * target[0] * source[0], 0.0)
+            pull = _lennard_jones(r2, target[1] + source[1], depth, softness) + _coulomb(r2, product)
+            return jnp.zeros_like(pull), pull
+
+        features = [jnp.asarray(a) for a in (self.charges, self.radii, self.depths)]
+        total = jnp.pad(pair_gradient(kernel, x[:, :3], features, table)[1], ((0, 0), (0, 1)))
 
         d, r2 = separations(x, self.one_four_index)
-        r2 = jnp.maximum(r2, 1e-4)
+        r2 = jnp.maximum(r2, NEAREST)
         pull = _lennard_jones(r2, jnp.maximum(self.one_four_sigma, 1e-3), self.one_four_epsilon, softness)
         return total + pulled(pull + _coulomb(r2, charge * self.one_four_charge), d)
 
 
-def _lennard_jones(r2: Array, sigma: Table, depth: Table, softness: Array) -> Table:
+def _lennard_jones(r2: Array, sigma: Table, depth: Table, softness: Array) -> Array:
     """−U′(r)/r of the soft-core potential with 4ε = ``depth``."""
     ratio = r2 / (sigma * sigma)
     sixth = ratio * ratio * ratio
     inverse = 1.0 / (softness + sixth)
-    return depth * 6.0 * sixth / r2 * inverse * inverse * (2.0 * inverse - 1.0)
+    return jnp.asarray(depth) * 6.0 * sixth / r2 * inverse * inverse * (2.0 * inverse - 1.0)
 
 
 def _coulomb(r2: Array, product: Array) -> Array:

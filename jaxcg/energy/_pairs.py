@@ -12,9 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..neighbors import NeighborTable
+from ..neighbors import ROWS_AT_ONCE, WIDTH, NeighborTable, minimum_image
+from ..neighbors import TILE as NEIGHBOR_TILE
 from ..typing import Array
 from ._arrays import leaf
+from ._geometry import dot
 
 #: Destination atoms per tile on a CPU; the exclusion words hold one bit per atom of a tile.
 TILE = 32
@@ -22,7 +24,8 @@ TILE = 32
 #: Largest number of pairs evaluated at once on an accelerator.
 _ACCELERATOR_PAIRS = 2**25
 
-Kernel = Callable[[Sequence[Array], Sequence[Array], Array], tuple[Array, ...]]
+Kernel = Callable[[list[Array], list[Array], Array], tuple[Array, ...]]
+PairKernel = Callable[[Array, list[Array], list[Array], Array], tuple[Array, Array]]
 
 
 class AllPairs(eqx.Module):
@@ -60,7 +63,7 @@ def row_sums(kernel: Kernel, features: Sequence[Array], pairs: AllPairs | Neighb
 
     Arguments:
         kernel: ``kernel(sources, targets, present)`` takes the features of the partners and of the atom itself,
-            broadcastable to (sources, tile), and a mask of that shape; it returns a tuple of (sources, tile) arrays
+            broadcastable to (sources, tile), and a mask of that shape; it returns a tuple of arrays of that shape
             that are zero where the mask is false.
         features: (atoms,) arrays.
         pairs: which pairs to visit.
@@ -105,23 +108,94 @@ def _over_all(kernel: Kernel, features: Sequence[Array], pairs: AllPairs) -> lis
 
 
 def _over_table(kernel: Kernel, features: Sequence[Array], table: NeighborTable) -> list[Array]:
-    width, n_atoms = table.index.shape
-    n_tiles = -(-n_atoms // TILE)
-    padding = n_tiles * TILE - n_atoms
-    index = jnp.pad(table.index, ((0, 0), (0, padding)), constant_values=n_atoms)
-    index = jnp.moveaxis(index.reshape(width, n_tiles, TILE), 1, 0)
+    def rows(sources, targets, present):
+        values = jax.lax.optimization_barrier(tuple(kernel(sources, targets, present)))
+        return tuple(v.sum(axis=-1) for v in values)
+
+    return _over_rows(rows, features, table)
+
+
+def _over_rows(rows: Kernel, features: Sequence[Array], table: NeighborTable) -> list[Array]:
+    """Sums over the rows of a neighbour table: ``rows`` takes features (rows, 1, WIDTH) of the sources and (rows, TILE,
+    1) of the targets with a mask (rows, TILE, WIDTH), and returns (rows, TILE) sums over the sources."""
+    n_atoms, n_rows = table.n_atoms, table.rows
+    order = jnp.minimum(table.order, n_atoms - 1)
+    bits = (jnp.uint32(1) << jnp.arange(NEIGHBOR_TILE, dtype=jnp.uint32))[:, None]
 
     @jax.checkpoint
-    def tile(index, targets):
-        present = index < n_atoms
-        sources = [f[jnp.minimum(index, n_atoms - 1)] for f in features]
-        values = kernel(sources, [t[None, :] for t in targets], present)
-        return tuple(v.sum(axis=0) for v in values)
+    def block(tile, index, words):
+        # Gathered once for all pairs of a row; without the barrier the compiler gathers again for each of them.
+        gathered = [jax.lax.optimization_barrier((f[index][:, None, :], f[order[tile]][:, :, None])) for f in features]
+        present = (words[:, None, :] & bits) != 0
+        return rows([source for source, _ in gathered], [target for _, target in gathered], present)
 
-    targets = [_tiled(f, n_tiles) for f in features]
-    at_once = _tiles_at_once(width, n_tiles)
-    sums = jax.lax.map(lambda a: tile(*a), (index, targets), batch_size=at_once if at_once > 1 else None)
-    return [s.reshape(-1)[:n_atoms] for s in sums]
+    at_once = _rows_at_once(n_rows)
+    arrays = (table.tile, table.sources, table.words)
+    if at_once >= n_rows:
+        sums = block(*arrays)
+    else:
+        sums = jax.lax.map(lambda a: block(*a), [a.reshape(-1, at_once, *a.shape[1:]) for a in arrays])
+    totals = []
+    for part in sums:
+        part = part.reshape(n_rows, -1)
+        part = jnp.concatenate([part, jnp.zeros((1, part.shape[1]), part.dtype)])
+        totals.append(jnp.sum(part[table.rows_of_tile], axis=0).reshape(-1)[table.place])
+    return totals
+
+
+def pair_gradient(
+    kernel: PairKernel, x: Array, features: Sequence[Array], pairs: AllPairs | NeighborTable, box: Array | None = None
+) -> tuple[Array, Array]:
+    """Energy of each atom's pairs and the gradient of the sum over all pairs, for an energy of the distance.
+
+    Arguments:
+        kernel: ``kernel(r2, sources, targets, present)`` takes squared distances, the features of the partners and of
+            the atom itself and a mask; it returns the energy of each pair and its derivative with respect to r²/2,
+            U′(r)/r, both zero where the mask is false.
+        x: (atoms, 3) nm.
+        features: (atoms,) arrays.
+        pairs: which pairs to visit.
+        box: (3, 3) reduced box vectors, nm, for nearest images; None for none.
+
+    Returns:
+        (atoms,) energies, in which each pair occurs twice, and the (atoms, 3) gradient.
+    """
+
+    def components(sources, targets, present):
+        d = (targets[0] - sources[0], targets[1] - sources[1], targets[2] - sources[2])
+        if box is not None:
+            d = minimum_image(d, box)
+        energy, slope = kernel(dot(d, d), sources[3:], targets[3:], present)
+        return energy, slope * d[0], slope * d[1], slope * d[2]
+
+    def products(sources, targets, present):
+        # Σ_j s_ij (x_i − x_j) as a matrix product; near the tile, where little cancels.
+        near = [t[:, :1] for t in targets[:3]]
+        targets = [t - o for t, o in zip(targets[:3], near, strict=True)] + targets[3:]
+        sources = [s - o for s, o in zip(sources[:3], near, strict=True)] + sources[3:]
+        d = (targets[0] - sources[0], targets[1] - sources[1], targets[2] - sources[2])
+        energy, slope = kernel(dot(d, d), sources[3:], targets[3:], present)
+        factors = jnp.concatenate([*sources[:3], jnp.ones_like(sources[0])], axis=1)
+        totals = jnp.einsum("rts,rcs->rct", slope, factors, precision="highest")
+        gradient = [t[..., 0] * totals[:, 3] - totals[:, k] for k, t in enumerate(targets[:3])]
+        return energy.sum(axis=-1), *gradient
+
+    features = (x[:, 0], x[:, 1], x[:, 2], *features)
+    if isinstance(pairs, NeighborTable) and box is None:
+        energy, *gradient = _over_rows(products, features, pairs)
+    else:
+        energy, *gradient = row_sums(components, features, pairs)
+    return energy, jnp.stack(gradient, axis=-1)
+
+
+def _rows_at_once(n_rows: int) -> int:
+    """How many rows to evaluate together: what fits into the caches of a CPU, many on an accelerator."""
+    cpu = jax.default_backend() == "cpu"
+    most = ROWS_AT_ONCE if cpu else max(1, _ACCELERATOR_PAIRS // (WIDTH * NEIGHBOR_TILE))
+    parts = -(-n_rows // most)
+    while n_rows % parts:
+        parts += 1
+    return n_rows // parts
 
 
 def lookup(table: Array, row: Array, column: Array) -> Array:

@@ -5,8 +5,9 @@ from typing import Self
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 
-from ..typing import AtomVectors, Scalar
+from ..typing import Array, AtomVectors, Bool, Scalar
 
 
 class AbstractEnergy(eqx.Module):
@@ -21,12 +22,18 @@ class AbstractEnergy(eqx.Module):
         """Potential energy of the configuration ``x`` (atoms, 3) in nm, as a scalar in kJ/mol."""
 
     def rebuild(self, x: AtomVectors) -> Self:
-        """The same energy with its pair lists made anew around ``x``; shapes never change.
+        """The same energy with its pair lists made anew around ``x``.
 
-        Terms without a list return themselves. Drivers call it between chunks.
+        Terms without a list return themselves. Drivers call it between chunks. Shapes stay, unless ``x`` is concrete
+        and a list has no room for it.
         """
         del x
         return self
+
+    def stale(self, x: AtomVectors) -> Bool[Array, ""]:
+        """Whether atoms have moved so far since the pair lists were made that `rebuild` is due."""
+        del x
+        return jnp.asarray(False)
 
     def terms(self) -> tuple["AbstractEnergy", ...]:
         """The terms of this energy; a single term is its own."""
@@ -51,6 +58,13 @@ class SumEnergy(AbstractEnergy):
     def rebuild(self, x: AtomVectors) -> "SumEnergy":
         """The same sum with every part's pair list made anew around ``x``."""
         return SumEnergy(tuple(part.rebuild(x) for part in self.parts))
+
+    def stale(self, x: AtomVectors) -> Bool[Array, ""]:
+        """Whether the pair list of any part is due for a `rebuild`."""
+        stale = jnp.asarray(False)
+        for part in self.parts:
+            stale = stale | part.stale(x)
+        return stale
 
     def terms(self) -> tuple[AbstractEnergy, ...]:
         """The parts."""

@@ -1,13 +1,21 @@
 """Lennard-Jones and Coulomb interactions with exceptions."""
 
-import math
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
-from ..neighbors import NeighborTable, count_neighbors, make_table, minimum_image, suggest_capacity
+from ..neighbors import (
+    WIDTH,
+    NeighborTable,
+    make_table,
+    minimum_image,
+    partner_table,
+    sequential_order,
+    spatial_order,
+    suggest_room,
+)
 from ..typing import Array, AtomVectors, Bool, Float, Int, Scalar
 from ..units import COULOMB_CONSTANT
 from ._analytic import AbstractAnalyticEnergy
@@ -15,13 +23,13 @@ from ._arrays import leaf
 from ._dispersion import dispersion_correction
 from ._geometry import as_indices, corners, dot, subtract
 from ._incidence import Incidence
-from ._pairs import AllPairs, row_sums
+from ._pairs import AllPairs, pair_gradient
 
 #: Squared distance (nm²) below which a pair's energy and U′(r)/r stop growing, so that both stay finite in float32.
 NEAREST = 4e-6
 
 #: Below this many atoms all pairs are compared even with a cutoff: a table would not be faster.
-_DENSE_ATOMS = 3000
+_DENSE_ATOMS = 300
 
 
 class Nonbonded(AbstractAnalyticEnergy):
@@ -33,7 +41,7 @@ class Nonbonded(AbstractAnalyticEnergy):
 
     Without a cutoff, or for few atoms, all pairs are visited. Otherwise a neighbour table of radius
     ``cutoff + skin`` is used; the energy is exact while no atom has moved by more than ``skin / 2`` since the table was
-    made (see `stale`), and is NaN when the table has overflowed. `rebuild` makes it anew.
+    made (see `stale`), and is NaN when the table has overflowed. `rebuild` makes it anew, with more room if need be.
 
     Arguments:
         charges: (atoms,) e.
@@ -52,7 +60,7 @@ class Nonbonded(AbstractAnalyticEnergy):
         skin: nm.
         positions: (atoms, 3) nm, from which the first neighbour table is made. Without them (and when a table is
             needed) the energy is NaN until `rebuild`.
-        capacity: rows of the neighbour table; chosen from ``positions`` when None.
+        room: rows of the neighbour table, in all and of one tile; chosen from the positions when None.
 
     Raises:
         ValueError: shapes or ranges do not fit, with what to do.
@@ -95,7 +103,7 @@ class Nonbonded(AbstractAnalyticEnergy):
         dispersion: bool = False,
         skin: float = 0.1,
         positions=None,
-        capacity: int | None = None,
+        room: tuple[int, int] | None = None,
     ):
         n_atoms = len(charges)
         exceptions = as_indices(exception_atoms, 2, n_atoms, "Nonbonded")
@@ -123,18 +131,27 @@ class Nonbonded(AbstractAnalyticEnergy):
         if cutoff is None or n_atoms <= _DENSE_ATOMS:
             self.pairs, self.excluded = AllPairs(n_atoms, exceptions), None
         else:
-            self.excluded = leaf(_partners(exceptions, n_atoms))
-            self.pairs = _first_table(
-                n_atoms, cutoff + skin, positions, capacity, self.excluded, box, self.charges.dtype
-            )
+            self.excluded = leaf(partner_table(exceptions, n_atoms))
+            self.pairs = _first_table(n_atoms, cutoff + skin, positions, room, self.excluded, box, self.charges.dtype)
 
     def rebuild(self, x: AtomVectors) -> "Nonbonded":
-        """The same energy with its neighbour table, if it has one, made anew around ``x``."""
+        """The same energy with its neighbour table, if it has one, made anew around ``x``.
+
+        Shapes stay, unless ``x`` is concrete and the table too small for it: then it gets more room.
+        """
         if not isinstance(self.pairs, NeighborTable) or self.cutoff is None:
             return self
-        capacity = self.pairs.index.shape[0]
-        table = make_table(x, self.cutoff + self.skin, capacity, self.excluded, self.box)
-        table = eqx.tree_at(lambda t: t.reference, table, table.reference.astype(self.pairs.reference.dtype))
+        radius, dtype = self.cutoff + self.skin, self.pairs.reference.dtype
+        x = jnp.asarray(x, dtype)
+        room = self.pairs.rows, self.pairs.rows_of_tile.shape[0]
+        table = make_table(x, radius, self.pairs.order, room[0], room[1], self.excluded, self.box)
+        if not isinstance(table.overflow, Tracer) and table.overflow > 0 and np.isfinite(x).all():
+            host = np.asarray(x, np.float64)
+            order = spatial_order(host)
+            box = None if self.box is None else np.asarray(self.box)
+            rows, most = suggest_room(host, radius, order, box)
+            rows, most = max(room[0], rows), max(room[1], most)
+            table = make_table(x, radius, leaf(order), rows, most, self.excluded, self.box)
         return eqx.tree_at(lambda e: e.pairs, self, table)
 
     def stale(self, x: AtomVectors) -> Bool[Array, ""]:
@@ -163,24 +180,19 @@ class Nonbonded(AbstractAnalyticEnergy):
         field = self._reaction_field(x.dtype)
         box = None if self.box is None else self.box.astype(x.dtype)
 
-        def kernel(source, target, present):
-            d = (target[0] - source[0], target[1] - source[1], target[2] - source[2])
-            if box is not None:
-                d = minimum_image(d, box)
-            r2 = dot(d, d)
+        def kernel(r2, source, target, present):
             if self.cutoff is not None:
                 present = present & ~(r2 >= self.cutoff**2)  # NaN stays in sight
-            sigma, depth = target[4] + source[4], target[5] * source[5]
+            sigma, depth = target[1] + source[1], target[2] * source[2]
             energy, slope = pair_energy(
-                jnp.where(present, r2, jnp.inf), target[3] * source[3], sigma, depth, field, self.switch, self.cutoff
+                jnp.where(present, r2, jnp.inf), target[0] * source[0], sigma, depth, field, self.switch, self.cutoff
             )
             if field is not None:
                 energy, slope = jnp.where(present, energy, 0.0), jnp.where(present, slope, 0.0)
-            return energy, slope * d[0], slope * d[1], slope * d[2]
+            return energy, slope
 
-        features = (x[:, 0], x[:, 1], x[:, 2], charges, half_sigma, root)
-        energy, gx, gy, gz = row_sums(kernel, features, self.pairs)
-        return 0.5 * jnp.sum(energy), jnp.stack([gx, gy, gz], axis=-1)
+        energy, gradient = pair_gradient(kernel, x, (charges, half_sigma, root), self.pairs, box)
+        return 0.5 * jnp.sum(energy), gradient
 
     def _exception_sum(self, x: AtomVectors) -> tuple[Scalar, Array]:
         start, end = corners(x, self.exception_atoms)
@@ -255,27 +267,23 @@ def safe_sqrt(a: Array) -> Array:
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, a, 1.0)), 0.0)
 
 
-def _partners(pairs: np.ndarray, n_atoms: int) -> np.ndarray:
-    """(width, atoms) partners of each atom, padded with the number of atoms."""
-    target = np.concatenate([pairs[:, 0], pairs[:, 1]])
-    source = np.concatenate([pairs[:, 1], pairs[:, 0]])
-    order = np.argsort(target, kind="stable")
-    counts = np.bincount(target, minlength=n_atoms)
-    rank = np.arange(len(target)) - np.repeat(np.cumsum(counts) - counts, counts)
-    table = np.full((int(counts.max(initial=0)), n_atoms), n_atoms, dtype=np.int32)
-    table[rank, target[order]] = source[order]
-    return table
-
-
-def _first_table(n_atoms, radius, positions, capacity, excluded, box, dtype) -> NeighborTable:
+def _first_table(n_atoms, radius, positions, room, excluded, box, dtype) -> NeighborTable:
     """The first neighbour table; without positions an empty one that counts as overflowed."""
     if positions is not None:
-        if capacity is None:
-            capacity = suggest_capacity(count_neighbors(positions, radius, box))
+        host = np.asarray(positions, np.float64)
+        order = spatial_order(host)
+        room = suggest_room(host, radius, order, box) if room is None else room
         box = None if box is None else leaf(box, dtype)
-        return make_table(leaf(positions, dtype), radius, capacity, excluded, box)
-    if capacity is None:
-        # Condensed matter holds about 100 atoms per nm³.
-        capacity = suggest_capacity(math.ceil(min(n_atoms - 1.0, 4.0 / 3.0 * math.pi * radius**3 * 115.0)))
-    index = np.full((min(capacity, n_atoms), n_atoms), n_atoms, dtype=np.int32)
-    return NeighborTable(leaf(index), leaf(np.zeros((n_atoms, 3), dtype)), leaf(np.int32(1)))
+        return make_table(leaf(positions, dtype), radius, leaf(order), room[0], room[1], excluded, box)
+    rows, most = (8, 1) if room is None else room
+    order = sequential_order(n_atoms)
+    return NeighborTable(
+        order=leaf(order),
+        place=leaf(np.arange(n_atoms, dtype=np.int32)),
+        tile=leaf(np.zeros(rows, np.int32)),
+        sources=leaf(np.zeros((rows, WIDTH), np.int32)),
+        words=leaf(np.zeros((rows, WIDTH), np.uint32)),
+        rows_of_tile=leaf(np.full((most, len(order)), rows, np.int32)),
+        reference=leaf(np.zeros((n_atoms, 3), dtype)),
+        overflow=leaf(np.int32(1)),
+    )

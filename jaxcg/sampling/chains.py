@@ -33,19 +33,23 @@ class Chains(AbstractKernel):
         return mapped(self, self.own, _chain_keys(key, state), state)
 
     def rebuild(self, state: Any) -> Self:
-        """Pair lists made anew around every chain's own state."""
-        old = jax.tree.leaves(self.kernel)
+        """Pair lists made anew around every chain's own state; a list that one chain needs larger, all get larger."""
         count = jax.tree.leaves(state)[0].shape[0]
-        first = jax.tree.leaves(self.kernel.rebuild(jax.tree.map(lambda leaf: leaf[0], state)))
-        changed = tuple(i for i, leaf in enumerate(first) if leaf is not old[i])
-        if not changed:
-            return self
-        rebuilt = [first]
-        for chain in range(1, count):
-            one = jax.tree.map(lambda leaf, chain=chain: leaf[chain], state)
-            rebuilt.append(jax.tree.leaves(self.kernel.rebuild(one)))
+        states = [jax.tree.map(lambda leaf, chain=chain: leaf[chain], state) for chain in range(count)]
+        kernel = self.kernel
+        while True:
+            rebuilt = [jax.tree.leaves(kernel.rebuild(one)) for one in states]
+            changed = tuple(i for i, leaf in enumerate(jax.tree.leaves(kernel)) if rebuilt[0][i] is not leaf)
+            if not changed:
+                return self
+            largest = max(range(count), key=lambda chain: sum(leaf.size for leaf in rebuilt[chain]))
+            if all(
+                leaf.shape == other.shape for one in rebuilt for leaf, other in zip(one, rebuilt[largest], strict=True)
+            ):
+                break
+            kernel = kernel.rebuild(states[largest])
         own = tuple(jnp.stack([leaves[i] for leaves in rebuilt]) for i in changed)
-        return type(self)(self.kernel, own, changed)
+        return type(self)(kernel, own, changed)
 
     def healthy(self, state: Any) -> Array:
         """(chains,) True where a chain's state is finite."""

@@ -11,7 +11,7 @@ from ..geometry import small_rings
 from ..ramachandran import backbone_torsions
 
 #: Atoms of a residue that cannot be told apart, as pairs that swap together.
-_ALIKE = {
+ALIKE = {
     "PHE": (("CD1", "CD2"), ("CE1", "CE2")),
     "TYR": (("CD1", "CD2"), ("CE1", "CE2")),
     "ASP": (("OD1", "OD2"),),
@@ -103,9 +103,9 @@ def _build(system: System) -> Tables:
         classes=classes,
         chi1=_chi1(by_residue),
         alike=[
-            np.array([[atoms[a], atoms[b]] for a, b in _ALIKE[name]])
+            np.array([[atoms[a], atoms[b]] for a, b in ALIKE[name]])
             for name, atoms in zip(system.residue_names, by_residue, strict=True)
-            if name in _ALIKE and all(a in atoms and b in atoms for a, b in _ALIKE[name])
+            if name in ALIKE and all(a in atoms and b in atoms for a, b in ALIKE[name])
         ],
         backbone_donors=np.array(
             [a["N"] for a, p, n in zip(by_residue, protein, residue_name, strict=True) if p and n != "PRO"], dtype=int
