@@ -216,7 +216,8 @@ def _run(case: Case, frames, beads: str, prior):
     engine = Engine(case.molecule, beads=beads, backbone_prior=prior)
     key = jax.random.key(0)
     # As the command does: the map with or without hydrogens, by the first structure.
-    engine, _, _ = better_mapping(engine, engine.frame(frames[0][0], frames[0][1], key), key)
+    engine, frame, _ = better_mapping(engine, engine.frame(frames[0][0], frames[0][1], key), key)
+    engine.prepare(frame)
     first = time.perf_counter() - start
     results, seconds = [], []
     counter = Compilations()

@@ -68,8 +68,11 @@ def test_noisy_beads_are_recognised_and_taken_as_soft(engine, noisy):
 
 def test_a_second_frame_does_not_compile_again(engine, exact, noisy):
     def compiled():
-        return [getattr(f, "_cached", f)._cache_size() for f in (relaxer._embed, relaxer._refine)]
+        made = (relaxer._embed, relaxer._refine, relaxer._embed_many)
+        return [getattr(f, "_cached", f)._cache_size() for f in made]
 
+    engine.prepare(exact)
+    engine.prepare(noisy)
     sizes = compiled()
     y = engine.molecule.y + np.random.default_rng(3).normal(scale=0.03, size=engine.molecule.y.shape)
     engine.frame(2, y, jax.random.key(7))

@@ -24,10 +24,10 @@ from .quality import Quality, quality
 from .quality.vectors import dihedrals
 from .relaxer import STRAIN_LIMIT, Relaxer
 from .result import FrameResult
-from .settling import Backbone, settle
+from .settling import Backbone, prepare, settle
 
 #: σ of each coordinate of noisy beads, nm: frames of Martini 3 simulations then leave residuals of 0.06 nm.
-BEAD_NOISE = 0.025
+BEAD_NOISE = 0.023
 #: Steps of the MAP search and its tolerance for exact and for noisy beads, kJ/mol/nm.
 MAP_STEPS, MAP_TOLERANCE = 200, {"exact": 5.0, "soft": 10.0}
 #: Steps of the exact embedding that tells simulated beads from mapped ones; the strain has settled by then.
@@ -292,6 +292,13 @@ class Engine:
             quality=judged,
             seconds=seconds,
         )
+
+    def prepare(self, frame: FrameResult) -> None:
+        """Compiles what only some structures need, so that none after ``frame``, the first, compiles anything."""
+        soft = frame.bead_noise is not None
+        if self.weight(soft=soft) > 0:
+            heavy = frame.positions[self.relaxer.heavy].astype(np.float32)
+            prepare(self.relaxer, heavy, frame.y, soft=soft)
 
     def _cis_in(self, x: np.ndarray) -> tuple[int, ...]:
         """Prolines whose preceding peptide is cis at ``x`` (atoms, 3)."""

@@ -139,6 +139,8 @@ def backmap(
             if count == 0:
                 engine, frame, note = better_mapping(engine, frame, frame_key, start=start, reference=target)
                 result.molecule, result.notes = engine.molecule, list(engine.molecule.notes) + note
+                if len(chosen) > 1:
+                    engine.prepare(frame)
             result.frames.append(frame)
         report("MAP structures", len(chosen), len(chosen))
         result.notes += _isomer_notes(engine, result.frames)

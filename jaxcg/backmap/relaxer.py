@@ -326,13 +326,13 @@ class Relaxer:
         return self.embed(y, key, soft=soft, start=start, steps=REPAIR_STEPS, bead_stiffness=springs)
 
     def reembed_many(
-        self, heavy, y, residues: Sequence[int], keys: Array, *, soft: bool, loose: Sequence[float]
+        self, heavy, y, residues, keys: Array, *, soft: bool, loose: Sequence[float], steps: int = REPAIR_STEPS
     ) -> np.ndarray:
         """Several tries (tries, heavy, 3) of `reembed`, one for each key and each of ``loose``, batched."""
         made = [self._anew(heavy, y, residues, key, k) for key, k in zip(keys, loose, strict=True)]
         starts, springs = (np.stack(column) for column in zip(*made, strict=True))
         ys = np.broadcast_to(y, (len(made), *np.shape(y)))
-        return self.embed_many(ys, keys, soft=soft, starts=starts, steps=REPAIR_STEPS, bead_stiffness=springs)
+        return self.embed_many(ys, keys, soft=soft, starts=starts, steps=steps, bead_stiffness=springs)
 
     def _anew(
         self, heavy, y, residues: Sequence[int], key: PRNGKeyArray, loose: float

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 #: Rounds of several tries each, with these springs of noisy beads, kJ/mol/nm² (exact beads stay exact).
 ROUNDS = 2
 LOOSE_STIFFNESS = {True: (600.0, 200.0, 50.0, 50.0), False: (0.0,) * 4}
-#: Steps of the refinement of what a round puts together.
-CHUNKS = (20, 40, 60)
+#: Steps of the refinement of what a round puts together; as many chunks as other refinements have, to share their
+#: compiled program.
+CHUNKS = (20, 40, 60, 0)
 #: Steps of descent that compare a structure with the one it may replace.
 DESCENT = 30
 #: Share of residues outside the favoured region above which the merely allowed ones count as doubtful too (crystals at
@@ -83,6 +84,12 @@ def _likeliest(backbone, relaxer, heavy, y, residues, key, *, soft: bool) -> np.
         moved = np.isin(relaxer.system.atom_residue[relaxer.heavy], stretch)
         heavy[moved] = tries[density[:, stretch].sum(axis=1).argmax()][moved]
     return heavy
+
+
+def prepare(relaxer: "Relaxer", heavy: np.ndarray, y: np.ndarray, *, soft: bool) -> None:
+    """Compiles what `settle` needs beyond a relaxation, by a new start of no residue and no steps."""
+    keys = jax.random.split(jax.random.key(0), len(LOOSE_STIFFNESS[soft]))
+    relaxer.reembed_many(heavy, y, (), keys, soft=soft, loose=LOOSE_STIFFNESS[soft], steps=0)
 
 
 def settle(

@@ -106,7 +106,7 @@ def add_parser(verbs) -> None:
         help="hold the beads exactly, to a Gaussian, or decide for each frame (%(default)s)",
     )
     model.add_argument(
-        "--bead-noise", type=positive, metavar="NM", help="standard deviation of soft beads in nm (0.025)"
+        "--bead-noise", type=positive, metavar="NM", help="standard deviation of soft beads in nm (0.023)"
     )
     model.add_argument(
         "--backbone-prior",

@@ -1,10 +1,8 @@
 """Entry point of the `jaxcg` command: picks the verb and turns exceptions into exit codes."""
 
 import argparse
-import contextlib
 import json
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -12,6 +10,7 @@ from typing import NoReturn
 
 from ..errors import InputError, ResultError
 from . import backmap
+from .interrupts import Terminated, prompt_interrupts
 
 #: Exit codes of every verb.
 SUCCESS, BAD_INPUT, BAD_RESULT, INTERRUPTED, TERMINATED = 0, 2, 3, 130, 143
@@ -55,39 +54,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in words
-    before = None
-    with contextlib.suppress(ValueError):  # outside the main thread the caller owns the signals
-        before = signal.signal(signal.SIGTERM, _on_terminate)
     try:
-        parser = build_parser()
-        parsed = parser.parse_args(words)
-        if parsed.verb is None:
-            parser.print_help()
-            return SUCCESS
-        return parsed.run(parsed)
+        with prompt_interrupts():
+            parser = build_parser()
+            parsed = parser.parse_args(words)
+            if parsed.verb is None:
+                parser.print_help()
+                return SUCCESS
+            return parsed.run(parsed)
     except InputError as error:
         return _fail(str(error), BAD_INPUT, as_json)
     except ResultError as error:
         return _fail(str(error), BAD_RESULT, as_json)
     except KeyboardInterrupt:
         return _fail("interrupted; nothing was written.", INTERRUPTED, as_json)
-    except _Terminated:
+    except Terminated:
         return _fail("terminated; nothing was written.", TERMINATED, as_json)
     except BrokenPipeError:
         # The reader of our output has gone: nothing more can be said to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return SUCCESS
-    finally:
-        if before is not None:
-            signal.signal(signal.SIGTERM, before)
-
-
-class _Terminated(BaseException):
-    """SIGTERM arrived. Not an Exception: no handler below `main` may swallow it."""
-
-
-def _on_terminate(number, frame):
-    raise _Terminated
 
 
 def _fail(message: str, code: int, as_json: bool) -> int:
