@@ -29,8 +29,9 @@ from .refinement import SKIN, Refiner, Schedule, refine
 from .result import Relaxed
 from .softcore import CUTOFF, SoftNonbonded
 
-#: Embedding: steps, step size (nm), reach of static contacts beyond the two atoms' distances to their beads.
-EMBED_STEPS, EMBED_RATE, CONTACT_REACH = 800, 0.06, 0.77
+#: Embedding: steps with noisy and with exact beads, step size (nm), reach of static contacts beyond the two atoms'
+#: distances to their beads.
+EMBED_STEPS, EMBED_RATE, CONTACT_REACH = {True: 800, False: 1200}, 0.06, 0.77
 #: Refinement: steps of each chunk (a new neighbour table before each), step size (nm).
 REFINE_CHUNKS, REFINE_RATE = (20, 40, 60, 80), 0.004
 #: Steps of a repair: embedding and refinement chunks.
@@ -154,7 +155,7 @@ class Relaxer:
         *,
         soft: bool,
         start=None,
-        steps: int = EMBED_STEPS,
+        steps: int | None = None,
         bead_stiffness: float | np.ndarray = EMBED_BEAD_STIFFNESS,
     ) -> np.ndarray:
         """Heavy atoms (heavy, 3), nm, from random four-dimensional positions or from ``start`` (heavy, 4).
@@ -170,7 +171,16 @@ class Relaxer:
             start = _random_start(key, anchors)
         spring = self._springs(bead_stiffness) if soft else None
         return np.asarray(
-            _embed(restraints, fibre, contacts, y, start, np.int32(steps), np.float32(EMBED_RATE), spring)
+            _embed(
+                restraints,
+                fibre,
+                contacts,
+                y,
+                start,
+                np.int32(EMBED_STEPS[soft] if steps is None else steps),
+                np.float32(EMBED_RATE),
+                spring,
+            )
         )
 
     def _springs(self, stiffness: float | np.ndarray) -> np.ndarray:
@@ -184,7 +194,7 @@ class Relaxer:
         *,
         soft: bool,
         starts: np.ndarray | None = None,
-        steps: int = EMBED_STEPS,
+        steps: int | None = None,
         bead_stiffness: np.ndarray | None = None,
     ) -> np.ndarray:
         """Embeddings of several frames or seeds at once: vectorised on a GPU, shared out over the devices of a CPU.
@@ -194,7 +204,7 @@ class Relaxer:
             keys: (structures,) random keys.
             soft: whether beads are noisy.
             starts: (structures, heavy, 4) nm; random when None.
-            steps: Adam steps.
+            steps: Adam steps; the usual number when None.
             bead_stiffness: (structures, beads) springs of soft beads, kJ/mol/nm²; the usual ones when None.
 
         Returns:
@@ -215,7 +225,7 @@ class Relaxer:
         if soft:
             stiffness = [EMBED_BEAD_STIFFNESS] * len(ys) if bead_stiffness is None else bead_stiffness
             springs = np.stack([self._springs(k) for k in stiffness])
-        shared = (restraints, fibre, np.int32(steps), np.float32(EMBED_RATE))
+        shared = (restraints, fibre, np.int32(EMBED_STEPS[soft] if steps is None else steps), np.float32(EMBED_RATE))
         return np.asarray(_embed_many(shared, contacts, ys, np.asarray(starts, np.float32), springs))
 
     def strain(self, heavy: np.ndarray) -> float:
@@ -297,7 +307,7 @@ class Relaxer:
             heavy = self.reembed(heavy, y, bad, jax.random.fold_in(key, 1 + attempt), soft=soft)
         strain = self.strain(heavy)
         clock = _lap(seconds, "embedding", clock)
-        history = [("embedding", EMBED_STEPS, self.complete(heavy))]
+        history = [("embedding", EMBED_STEPS[soft], self.complete(heavy))]
         x = self.refine(history[-1][2], y, noise=noise)
         clock = _lap(seconds, "refinement", clock)
         history.append(("refinement", sum(REFINE_CHUNKS), x))

@@ -1,8 +1,8 @@
 """Interruption that is never lost: Ctrl-C and SIGTERM raise in the main thread, wherever it is.
 
 An exception raised while Python runs a garbage-collection callback or a finaliser is printed and dropped; JAX has such
-a callback, and a signal often arrives in it. So a signal that finds the interpreter in one is raised a moment later, and
-once more when it has had no effect.
+a callback, and a signal often arrives in it. So a signal that finds the interpreter in one is raised a moment later,
+and once more when it has had no effect.
 """
 
 import contextlib
