@@ -161,12 +161,15 @@ def test_room_for_a_structure_is_made_once(monkeypatch, exact):
     engine = Engine(fragment.__wrapped__())
 
     def shapes():
-        return [leaf.shape for leaf in jax.tree.leaves(engine.prior(soft=False))]
+        return [leaf.shape for leaf in jax.tree.leaves(listed())]
+
+    def listed():
+        return engine._with_lists(engine.posterior(exact.y, BeadMode(None, ""))).energy
 
     before = shapes()
     engine.make_room(exact.positions)
     assert shapes() != before
-    rebuilt = engine.prior(soft=False).rebuild(exact.positions.astype(np.float32))
+    rebuilt = listed().rebuild(exact.positions.astype(np.float32))
     assert [leaf.shape for leaf in jax.tree.leaves(rebuilt)] == shapes()
     nonbonded = next(t for t in rebuilt.terms() if isinstance(t, Nonbonded))
     assert int(nonbonded.pairs.overflow) == 0

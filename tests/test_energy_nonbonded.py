@@ -9,6 +9,7 @@ from molecules import liquid, quick
 
 from jaxcg.energy import HarmonicBond, Nonbonded
 from jaxcg.energy.base import SumEnergy
+from jaxcg.neighbors import NeighborTable
 from jaxcg.run import AbstractKernel
 from jaxcg.sampling import Chains
 
@@ -136,9 +137,15 @@ def test_a_compiled_rebuild_cannot_grow_and_says_so(listed):
 
 def test_without_positions_the_first_rebuild_makes_the_table(listed, monkeypatch):
     x, make = liquid(8)
-    assert np.isnan(energy_of(make(), single(x)))
-    assert make().stale(single(x))
     expected = energy_of(over_all_pairs(make, monkeypatch), single(x))
+    # A small system has all pairs until then, a large one says that it has none.
+    assert_same(energy_of(make(), single(x)), expected, 1e-5)
+    assert isinstance(make().rebuild(single(x)).pairs, NeighborTable)
+    assert_same(energy_of(make().rebuild(single(x)), single(x)), expected, 1e-5)
+    monkeypatch.setattr("jaxcg.energy.nonbonded._UNLISTED_ATOMS", 0)
+    assert np.isnan(energy_of(make(), single(x)))
+    assert np.isnan(jax.grad(make())(jnp.asarray(single(x)))).all()
+    assert make().stale(single(x))
     assert_same(energy_of(make().rebuild(single(x)), single(x)), expected, 1e-5)
     assert room(make(room=(160, 9))) == room(make(room=(160, 9)).rebuild(single(x))) == (160, 9)
 

@@ -72,12 +72,12 @@ def test_another_frame_does_not_compile_again():
     jax.monitoring.register_event_duration_secs_listener(
         lambda event, duration, **kwargs: compiled.append(event) if "backend_compile" in event else None
     )
-    problem = Gaussian(n_atoms=9)
+    problem, key = Gaussian(n_atoms=9), jax.random.key(9)
     settings = SETTINGS | {"masses": problem.masses}
     sample(problem.posterior, starts(problem, 2), KEY, samples=3, **settings)
     first = len(compiled)
     other = Gaussian(n_atoms=9, temperature=310.0).posterior
-    sample(other, starts(problem, 2), jax.random.key(9), samples=8, **settings)
+    sample(other, starts(problem, 2), key, samples=8, **settings)
     # All but the float64 projection of the results, a closure that is tiny, is reused.
     assert len(compiled) - first <= 2 < first
 

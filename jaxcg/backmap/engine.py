@@ -108,6 +108,7 @@ class Engine:
             "dtype": dtype,
         }
         self.energy = cast(molecule.energy, dtype)
+        self._listed = self.energy
         self.relaxer = Relaxer(
             self.system,
             molecule.energy,
@@ -158,11 +159,16 @@ class Engine:
 
     def make_room(self, x: np.ndarray) -> None:
         """Gives the neighbour tables room for a structure ``x`` (atoms, 3); it stays, so later ones compile nothing."""
-        sizes = [leaf.size for leaf in jax.tree.leaves(self.energy)]
-        grown = self.energy.rebuild(jnp.asarray(x, self.dtype))
+        sizes = [leaf.size for leaf in jax.tree.leaves(self._listed)]
+        grown = self._listed.rebuild(jnp.asarray(x, self.dtype))
         if [leaf.size for leaf in jax.tree.leaves(grown)] != sizes:
-            self.energy = grown
-            self._priors.clear()
+            self._listed = grown
+
+    def _with_lists(self, posterior: Posterior) -> Posterior:
+        """``posterior`` with the force field's neighbour tables, which have room but wait to be rebuilt."""
+        terms = self._listed.terms()
+        energy = SumEnergy((*terms, *posterior.energy.terms()[len(terms) :]))
+        return eqx.tree_at(lambda p: p.energy, posterior, energy)
 
     def posterior(self, y: np.ndarray, mode: BeadMode, double_bond_angles: np.ndarray | None = None) -> Posterior:
         """p(x | y) of one frame; ``double_bond_angles`` (radians) where peptides are not those of the system."""
@@ -222,7 +228,7 @@ class Engine:
             cis = self._cis_in(x)
             relaxer = relaxer.with_cis(tuple(proline_peptides(relaxer, cis).values()))
         self.make_room(x)
-        posterior = self.posterior(y, mode, relaxer.system.double_bond_angles)
+        posterior = self._with_lists(self.posterior(y, mode, relaxer.system.double_bond_angles))
 
         def minimum(x, steps=MAP_STEPS):
             return map_estimate(
@@ -335,7 +341,8 @@ class Engine:
 
     def term_energies(self, x: np.ndarray) -> dict[str, float]:
         """Energy of each force-field term at ``x`` (atoms, 3), kJ/mol."""
-        values = np.asarray(_term_energies(self.energy.rebuild(jnp.asarray(x, self.dtype)), jnp.asarray(x, self.dtype)))
+        positions = jnp.asarray(x, self.dtype)
+        values = np.asarray(_term_energies(self._listed.rebuild(positions), positions))
         energies: dict[str, float] = {}
         for term, value in zip(self.energy.terms(), values, strict=True):
             name = type(term).__name__

@@ -407,11 +407,7 @@ def relax(posterior: Posterior, system: System, key: PRNGKeyArray) -> Relaxed:
 _BONDED = (HarmonicBond, HarmonicAngle, PeriodicTorsion, HarmonicTorsion, CMAPTorsion)
 _embed = jax.jit(embed)
 _embed_many = jax.jit(
-    batch_map(
-        lambda shared, contacts, y, start, spring: embed(
-            shared[0], shared[1], contacts, y, start, shared[2], shared[3], spring
-        )
-    )
+    batch_map(lambda shared, *one: embed(*shared[:2], *one[:3], *shared[2:], one[3]))  # pyright: ignore[reportCallIssue]
 )
 _refine = eqx.filter_jit(refine)
 _refine_many = eqx.filter_jit(batch_map(lambda shared, y, x: _refine(*shared, y, x)))  # pyright: ignore[reportCallIssue]

@@ -30,6 +30,8 @@ NEAREST = 4e-6
 
 #: Below this many atoms all pairs are compared even with a cutoff: a table would not be faster.
 _DENSE_ATOMS = 300
+#: Up to this many atoms an energy without positions visits all pairs until its first `rebuild`.
+_UNLISTED_ATOMS = 3000
 
 
 class Nonbonded(AbstractAnalyticEnergy):
@@ -58,8 +60,8 @@ class Nonbonded(AbstractAnalyticEnergy):
         periodic_exceptions: whether exceptions take the nearest periodic image.
         dispersion: whether to add the long-range dispersion correction (periodic boxes only).
         skin: nm.
-        positions: (atoms, 3) nm, from which the first neighbour table is made. Without them (and when a table is
-            needed) the energy is NaN until `rebuild`.
+        positions: (atoms, 3) nm, from which the first neighbour table is made. Without them all pairs are visited until
+            `rebuild`, or, for more than 3000 atoms, the energy is NaN.
         room: rows of the neighbour table, in all and of one tile; chosen from the positions when None.
 
     Raises:
@@ -128,20 +130,28 @@ class Nonbonded(AbstractAnalyticEnergy):
         self.incidence = Incidence(exceptions, n_atoms)
         self.cutoff, self.switch, self.skin = cutoff, switch, skin
         self.periodic_exceptions, self.dispersion = periodic_exceptions, dispersion
-        if cutoff is None or n_atoms <= _DENSE_ATOMS:
-            self.pairs, self.excluded = AllPairs(n_atoms, exceptions), None
+        listed = cutoff is not None and n_atoms > _DENSE_ATOMS
+        self.excluded = leaf(partner_table(exceptions, n_atoms)) if listed else None
+        if cutoff is None or not listed or (positions is None and room is None and n_atoms <= _UNLISTED_ATOMS):
+            self.pairs = AllPairs(n_atoms, exceptions)
         else:
-            self.excluded = leaf(partner_table(exceptions, n_atoms))
             self.pairs = _first_table(n_atoms, cutoff + skin, positions, room, self.excluded, box, self.charges.dtype)
 
     def rebuild(self, x: AtomVectors) -> "Nonbonded":
-        """The same energy with its neighbour table, if it has one, made anew around ``x``.
+        """The same energy with its neighbour table made anew around ``x``.
 
-        Shapes stay, unless ``x`` is concrete and the table too small for it: then it gets more room.
+        Shapes stay, unless ``x`` is concrete and there is no table yet, or it is too small for ``x``: then it gets more
+        room.
         """
-        if not isinstance(self.pairs, NeighborTable) or self.cutoff is None:
+        if self.excluded is None or self.cutoff is None:
             return self
-        radius, dtype = self.cutoff + self.skin, self.pairs.reference.dtype
+        radius = self.cutoff + self.skin
+        if not isinstance(self.pairs, NeighborTable):
+            if any(isinstance(a, Tracer) for a in (x, self.charges, self.excluded)):
+                return self
+            table = _first_table(len(x), radius, x, None, self.excluded, self.box, self.charges.dtype)
+            return eqx.tree_at(lambda e: e.pairs, self, table)
+        dtype = self.pairs.reference.dtype
         x = jnp.asarray(x, dtype)
         room = self.pairs.rows, self.pairs.rows_of_tile.shape[0]
         table = make_table(x, radius, self.pairs.order, room[0], room[1], self.excluded, self.box)
@@ -170,7 +180,8 @@ class Nonbonded(AbstractAnalyticEnergy):
             energy = energy + dispersion_correction(sigmas, epsilons, box, self.cutoff, self.switch)
         if isinstance(self.pairs, NeighborTable):
             # An incomplete table must not look like an answer.
-            energy = jnp.where(self.pairs.overflow > 0, jnp.nan, energy)
+            incomplete = self.pairs.overflow > 0
+            energy, gradient = jnp.where(incomplete, jnp.nan, energy), jnp.where(incomplete, jnp.nan, gradient)
         return energy, gradient + exception_gradient
 
     def _pair_sum(self, x: Array) -> tuple[Scalar, Array]:

@@ -39,6 +39,9 @@ class Chains(AbstractKernel):
         kernel = self.kernel
         while True:
             rebuilt = [jax.tree.leaves(kernel.rebuild(one)) for one in states]
+            if len(rebuilt[0]) != len(jax.tree.leaves(kernel)):
+                kernel = kernel.rebuild(states[0])  # its first list
+                continue
             changed = tuple(i for i, leaf in enumerate(jax.tree.leaves(kernel)) if rebuilt[0][i] is not leaf)
             if not changed:
                 return self

@@ -98,7 +98,8 @@ class HMC(AbstractKernel):
         return HMCState(position=x, step_size=self.step_size.astype(x.dtype), count=jnp.zeros((), jnp.int32))
 
     def step(self, key: PRNGKeyArray, state: HMCState) -> tuple[HMCState, HMCInfo]:
-        """One trajectory and its Metropolis test."""
+        """One trajectory and its Metropolis test; pair lists are made anew for it."""
+        self = self.rebuild(state)
         velocity_key, metropolis_key = jax.random.split(key)
         x = state.position
         thermal_energy = self.posterior.thermal_energy
