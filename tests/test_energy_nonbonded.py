@@ -9,10 +9,13 @@ from molecules import liquid, quick
 
 from jaxcg.energy import HarmonicBond, Nonbonded
 from jaxcg.energy.base import SumEnergy
+from jaxcg.mapping import LinearMap
 from jaxcg.neighbors import NeighborTable
+from jaxcg.posterior import Posterior
 from jaxcg.run import AbstractKernel
-from jaxcg.sampling import Chains
+from jaxcg.sampling import HMC, Chains
 
+KEY = jax.random.key(0)
 BOXES = {"open": None, "orthorhombic": np.eye(3), "triclinic": np.array([[1, 0, 0], [0.3, 1, 0], [-0.4, 0.3, 1]])}
 
 
@@ -204,6 +207,32 @@ def test_all_chains_get_the_room_that_one_needs(listed, monkeypatch, others):
     before = len(chains.kernel.rebuilds)
     assert shapes(chains.rebuild(states)) == shapes(chains)
     assert len(chains.kernel.rebuilds) == before + len(states)
+
+
+def test_positions_that_are_not_finite_leave_the_list_as_it_is(listed):
+    x, make = liquid(8)
+    broken = x.copy()
+    broken[3] = np.nan
+    energy = make()
+    assert energy.rebuild(single(broken)) is energy
+    assert np.isnan(energy_of(energy, single(broken)))
+    assert np.isnan(energy_of(energy.rebuild(single(x)).rebuild(single(broken)), single(broken)))
+
+
+def test_a_trajectory_makes_its_list_anew(listed):
+    x, make = liquid(8)
+    n = len(x)
+    first = LinearMap.from_weights([0], [0], [1.0], 1, n)
+    ends = []
+    for listed_at in (x, x[np.random.default_rng(0).permutation(n)]):
+        energy = make(positions=listed_at, room=(320, 9))
+        posterior = Posterior(energy, first, single(x[:1]), noise=1.0)
+        kernel = HMC(posterior, np.full(n, 12.0), step_size=1e-4, steps=2)
+        ends.append(quick(lambda k, s: k.step(KEY, s))(kernel, kernel.init(KEY, single(x))))
+    (good, info), (other, _) = ends
+    assert bool(info.accepted)
+    assert not np.array_equal(good.position, single(x))
+    np.testing.assert_allclose(other.position, good.position, atol=1e-6)
 
 
 @pytest.mark.parametrize(

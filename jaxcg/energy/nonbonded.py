@@ -147,7 +147,8 @@ class Nonbonded(AbstractAnalyticEnergy):
             return self
         radius = self.cutoff + self.skin
         if not isinstance(self.pairs, NeighborTable):
-            if any(isinstance(a, Tracer) for a in (x, self.charges, self.excluded)):
+            traced = any(isinstance(a, Tracer) for a in (x, self.charges, self.excluded))
+            if traced or not np.isfinite(x).all():
                 return self
             table = _first_table(len(x), radius, x, None, self.excluded, self.box, self.charges.dtype)
             return eqx.tree_at(lambda e: e.pairs, self, table)

@@ -99,15 +99,16 @@ class HMC(AbstractKernel):
 
     def step(self, key: PRNGKeyArray, state: HMCState) -> tuple[HMCState, HMCInfo]:
         """One trajectory and its Metropolis test; pair lists are made anew for it."""
-        self = self.rebuild(state)
+        posterior = self.posterior.rebuild(state.position)
         velocity_key, metropolis_key = jax.random.split(key)
         x = state.position
-        thermal_energy = self.posterior.thermal_energy
+        thermal_energy = posterior.thermal_energy
         velocity = self.geometry.thermal_velocities(velocity_key, thermal_energy, x)
         steps = jittered_steps(state.count, self.steps)
-        new_x, new_velocity = self.trajectory(x, velocity, state.step_size, steps)
+        fresh = eqx.tree_at(lambda k: k.posterior, self, posterior)
+        new_x, new_velocity = fresh.trajectory(x, velocity, state.step_size, steps)
         # Both ends in one loop: a second copy of the energy would cost more to compile than it saves.
-        terms, new_terms = lax.map(lambda end: potential_terms(self.posterior, end), jnp.stack([x, new_x]))
+        terms, new_terms = lax.map(lambda end: potential_terms(posterior, end), jnp.stack([x, new_x]))
         error = energy_difference(terms, new_terms, velocity, new_velocity, self.geometry.masses)
         error_in_kT = error / thermal_energy.astype(error.dtype)
         divergent = ~(error_in_kT < DIVERGENCE)  # true for NaN

@@ -73,6 +73,7 @@ def is_virtual_site(bead_name: str) -> bool:
 
 @cache
 def _replacements() -> dict[str, dict[str, str]]:
+    # OpenMM's tables of names are the best kept; reading a structure needs OpenMM anyway, computing with one does not.
     from openmm.app import PDBFile
 
     PDBFile._loadNameReplacementTables()

@@ -150,6 +150,7 @@ def _mass(element: str) -> float:
     from_table = INTEGER_MASSES.get(element.upper())
     if from_table is not None:
         return from_table
+    # Only for an element that no mapping of proteins has; the room itself must import without OpenMM.
     from openmm.app import Element
     from openmm.unit import dalton
 
