@@ -1,7 +1,7 @@
 """Back-mapping benchmark: mapped structures (A), frames of simulations (B), OpenMM's view (C), whole commands (D),
-posterior samples (E).
+posterior samples (E), frames in batches (F).
 
-    python benchmarks/backmap.py [--json PATH] [--markdown PATH] [--sections ABCDE] [--proteins ubiquitin,villin]
+    python benchmarks/backmap.py [--json PATH] [--markdown PATH] [--sections ABCDEF] [--proteins ubiquitin,villin]
                                  [--seeds 5] [--frames 20] [--peer] [--work FOLDER]
 
 Prints a table of every figure with what it must reach, beside those of cg2at2 with ``--peer`` (installed into an
@@ -33,6 +33,8 @@ from scoring import PROTEINS, Case, judge, load_case, secondary_structure
 from jaxcg.backmap.engine import Engine
 from jaxcg.backmap.pipeline import better_mapping, ensemble
 from jaxcg.backmap.result import FrameResult
+from jaxcg.batching import batch_width
+from jaxcg.lockstep import together
 
 SECONDS = {"A": {"ubiquitin": 1.0, "lysozyme": 1.6}, "B": {"ubiquitin": 1.0, "lysozyme": 2.0}}
 
@@ -83,13 +85,15 @@ def main() -> None:
             peer = Peer(program, Path(options.work or tempfile.mkdtemp(prefix="jaxcg-peer-")))
         else:
             print(f"no peer: {program.reason}")
-    if set(options.sections) & set("ABCE"):
+    if set(options.sections) & set("ABCEF"):
         for name in options.proteins.split(","):
             case = load_case(name)
             if set(options.sections) & set("ACE"):
                 mapped_structures(rows, case, options, peer)
             if "B" in options.sections:
                 simulation_frames(rows, case, options, peer)
+            if "F" in options.sections:
+                batches(rows, case, options)
         rows.add("all", "peak memory of this benchmark", peak_memory_gb(), "GB")
     if "D" in options.sections:
         whole_commands(rows)
@@ -154,6 +158,33 @@ def simulation_frames(rows: Rows, case: Case, options, peer: Peer | None) -> Non
         _times(rows, name, "B", case, first, later, compiled, theirs)
 
 
+def batches(rows: Rows, case: Case, options) -> None:
+    """Section F: frames of a simulation one after another and in batches of the width that suits the device."""
+    frames, engine, key = case.frames[: options.frames], Engine(case.molecule), jax.random.key(0)
+    engine.prepare(engine.frame(*frames[0], key))
+
+    def programs():
+        return (engine.structure(number, y, jax.random.fold_in(key, number)) for number, y in frames)
+
+    for words, width in (("one after another", 1), (f"in batches of {batch_width()}", batch_width())):
+        name = f"F {case.name}, {len(frames)} frames, {words}"
+        clocks, found = [], []
+        for _ in range(2):  # the first time to compile
+            start = time.perf_counter()
+            found = list(together(programs(), width=width))
+            clocks.append(time.perf_counter() - start)
+        rows.add(name, "time per structure", clocks[1] / len(frames), "s")
+        rows.add(name, "compilation, all frames", max(clocks[0] - clocks[1], 0.0), "s")
+        rows.add(name, "defects, total", sum(sum(r.quality.errors.values()) for r in found), "", limit=0)
+        rows.add(
+            name,
+            "Ramachandran favoured, mean",
+            float(np.mean([r.quality.ramachandran_favoured for r in found])),
+            "%",
+            better="higher",
+        )
+
+
 def samples(rows: Rows, name: str, case: Case, engine: Engine, result: FrameResult, count: int) -> None:
     """Section E: samples of the posterior around one MAP structure, every one judged."""
     start = time.perf_counter()
@@ -216,7 +247,10 @@ def _run(case: Case, frames, beads: str, prior):
     engine = Engine(case.molecule, beads=beads, backbone_prior=prior)
     key = jax.random.key(0)
     # As the command does: the map with or without hydrogens, by the first structure.
-    engine, frame, _ = better_mapping(engine, engine.frame(frames[0][0], frames[0][1], key), key)
+    number, y = frames[0]
+    engine, frame, _ = better_mapping(
+        engine, engine.frame(number, y, key), lambda other: other.structure(number, y, key)
+    )
     engine.prepare(frame)
     first = time.perf_counter() - start
     results, seconds = [], []
@@ -287,7 +321,7 @@ def _options():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", metavar="PATH", help="write the rows")
     parser.add_argument("--markdown", metavar="PATH", help="write the table")
-    parser.add_argument("--sections", default="ABCDE")
+    parser.add_argument("--sections", default="ABCDEF")
     parser.add_argument("--proteins", default=",".join(PROTEINS))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--samples", type=int, default=16)

@@ -9,6 +9,15 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 
+#: Systems of one batch on a GPU: enough to fill it with molecules of a few hundred atoms, few enough for its memory.
+_ACCELERATOR_WIDTH = 32
+
+
+def batch_width() -> int:
+    """How many independent systems are best taken at once: as many as a CPU has devices, 32 for each GPU."""
+    count = jax.local_device_count()
+    return count if jax.default_backend() == "cpu" else _ACCELERATOR_WIDTH * count
+
 
 def batch_map(function: Callable) -> Callable:
     """Maps ``function(shared, *one)`` over the leading axis of all arguments but the first.

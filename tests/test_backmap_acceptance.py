@@ -39,7 +39,9 @@ def mapped(name: str, seed: int):
     key = jax.random.key(seed)
     reference = source(name, made.system)
     frame = made.frame(0, made.molecule.y, key, reference=reference)
-    made, frame, notes = better_mapping(made, frame, key, reference=reference)
+    made, frame, notes = better_mapping(
+        made, frame, lambda other: other.structure(0, frame.y, key, reference=reference)
+    )
     return made, frame, notes
 
 

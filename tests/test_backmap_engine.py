@@ -8,9 +8,10 @@ from fragments import fragment
 
 from jaxcg.backmap import BeadMode, Engine, Posterior, relax, relaxer
 from jaxcg.backmap.isomers import choose_isomers, proline_peptides
+from jaxcg.backmap.map_estimate import _ADVANCE, _START
 from jaxcg.backmap.pipeline import superposed
-from jaxcg.backmap.refinement import refine
 from jaxcg.energy import Nonbonded
+from jaxcg.lockstep import Batched, alone, together
 
 
 @pytest.fixture(scope="module")
@@ -68,12 +69,13 @@ def test_noisy_beads_are_recognised_and_taken_as_soft(engine, noisy):
 
 def test_a_second_frame_does_not_compile_again(engine, exact, noisy):
     def compiled():
-        made = (relaxer._embed, relaxer._refine, relaxer._embed_many)
-        return [getattr(f, "_cached", f)._cache_size() for f in made]
+        functions = (relaxer._EMBED, relaxer._REFINE, _START, _ADVANCE)
+        return [f._cached._cache_size() for made in functions for f in (made.one, made.many)]
 
     engine.prepare(exact)
     engine.prepare(noisy)
     sizes = compiled()
+    assert all(sizes[::2])
     y = engine.molecule.y + np.random.default_rng(3).normal(scale=0.03, size=engine.molecule.y.shape)
     engine.frame(2, y, jax.random.key(7))
     engine.frame(3, engine.molecule.y + 0.01, jax.random.key(8))
@@ -108,11 +110,12 @@ def test_a_cis_proline_is_found_from_its_beads(engine, exact):
         heavy = cis.embed(np.asarray(cis.heavy_map(heavy)), jax.random.key(4), soft=True)
     y = np.asarray(cis.heavy_map(heavy), dtype=np.float64)
     start = trans_relaxer.embed(y, jax.random.key(5), soft=False)
-    _, _, chosen = choose_isomers(trans_relaxer, prolines, start, y, jax.random.key(6), soft=False)
+    _, _, chosen = alone(choose_isomers(trans_relaxer, prolines, start, y, jax.random.key(6), soft=False))
     assert chosen == tuple(prolines)
     # And the crystal's trans proline stays trans.
     trans = trans_relaxer.embed(engine.molecule.y, jax.random.key(5), soft=False)
-    assert choose_isomers(trans_relaxer, prolines, trans, engine.molecule.y, jax.random.key(6), soft=False)[2] == ()
+    deciding = choose_isomers(trans_relaxer, prolines, trans, engine.molecule.y, jax.random.key(6), soft=False)
+    assert alone(deciding)[2] == ()
 
 
 def test_bead_modes_on_demand():
@@ -132,13 +135,16 @@ def test_superposition_undoes_a_rigid_motion(engine, exact):
     np.testing.assert_allclose(superposed(moved, engine.mapping, exact.y), exact.positions, atol=1e-9)
 
 
-def test_many_embeddings_at_once_are_those_of_one_at_a_time(engine):
-    made, y = engine.relaxer, engine.molecule.y
-    keys = jax.random.split(jax.random.key(9), 2)
-    many = made.embed_many(np.stack([y, y + 0.1]), keys, soft=False, steps=20)
-    for k, (key, shift) in enumerate(zip(keys, (0.0, 0.1))):
-        one = made.embed(y + shift, key, soft=False, steps=20)
-        np.testing.assert_allclose(many[k], one, atol=1e-4)
+def test_many_stages_at_once_are_those_of_one_at_a_time(engine):
+    made, y, keys = engine.relaxer, engine.molecule.y, jax.random.split(jax.random.key(9), 3)
+
+    def program(y, key):
+        heavy = yield from made.embedding(y, key, soft=False, steps=20)
+        return (yield from made.refinement(made.complete(heavy), y, noise=None, chunks=(2, 1, 0, 0)))
+
+    many = list(together((program(y + 0.1 * k, key) for k, key in enumerate(keys)), width=2))
+    for k, key in enumerate(keys):
+        np.testing.assert_allclose(many[k], alone(program(y + 0.1 * k, key)), atol=2e-3)
 
 
 def test_refinement_gets_more_room_when_it_needs_it(monkeypatch, engine, exact):
@@ -148,12 +154,13 @@ def test_refinement_gets_more_room_when_it_needs_it(monkeypatch, engine, exact):
     assert np.abs(ample - x).max() > 0.005
     assert made._room[0] > 16
     monkeypatch.setattr(made, "_room", (16, 1))
-    options = {"xla_backend_optimization_level": 0}
-    monkeypatch.setattr(relaxer, "_refine", jax.jit(refine, static_argnames="room", compiler_options=options))
+    inner = relaxer._refine
+    compiled = Batched(lambda shared, y, x: inner(shared, y, x))
+    monkeypatch.setattr(relaxer, "_REFINE", compiled)
     np.testing.assert_allclose(made.refine(x, exact.y, noise=None, chunks=chunks), ample, atol=2e-5)
     assert made._room[0] > 16
     assert made._room[1] > 1
-    assert relaxer._refine._cache_size() == 2
+    assert compiled.one._cached._cache_size() == 2
 
 
 def test_room_for_a_structure_is_made_once(monkeypatch, exact):
@@ -183,12 +190,3 @@ def test_relax_takes_a_posterior(engine, exact):
     relaxed = relax(posterior, engine.system, jax.random.key(2))
     assert relaxed.bad == ()
     assert np.abs(engine.mapping.matrix() @ relaxed.x - exact.y).max() < 2e-6
-
-
-def test_many_refinements_at_once_are_those_of_one_at_a_time(engine):
-    made, y = engine.relaxer, engine.molecule.y
-    keys = jax.random.split(jax.random.key(9), 2)
-    starts = np.stack([made.complete(made.embed(y, key, soft=False)) for key in keys])
-    many = made.refine_many(starts, np.stack([y, y]), noise=None, chunks=(5, 5))
-    for start, refined in zip(starts, many, strict=True):
-        np.testing.assert_allclose(refined, made.refine(start, y, noise=None, chunks=(5, 5)), atol=2e-4)

@@ -1,6 +1,7 @@
 """The MAP against closed forms, by any optax optimiser, and its ways of ending."""
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -8,7 +9,9 @@ import pytest
 from oracles.gaussian import Gaussian, Quadratic
 
 from jaxcg.backmap import map_estimate
+from jaxcg.backmap.map_estimate import _ADVANCE, map_search
 from jaxcg.errors import ResultError
+from jaxcg.lockstep import together
 from jaxcg.posterior import Posterior
 from jaxcg.typing import Array
 
@@ -104,13 +107,53 @@ def test_pair_lists_are_made_anew_before_they_are_stale(x64):
     assert len(found.history) > len(unlisted.history)
 
 
-def test_another_y_does_not_compile_again():
-    from jaxcg.backmap import map_estimate as module_function
-    from jaxcg.backmap.map_estimate import _advance
+class Roomy(Quadratic):
+    """Has a list that is too small at first, and NaN for an energy as long as it is."""
 
+    room: Array = eqx.field(kw_only=True)
+
+    def __call__(self, x):
+        return jnp.where(self.room.size < 4, jnp.nan, super().__call__(x))
+
+    def rebuild(self, x):
+        if isinstance(x, jax.core.Tracer) or self.room.size >= 4:
+            return self
+        return eqx.tree_at(lambda e: e.room, self, jnp.zeros(2 * self.room.size))
+
+
+def test_a_pair_list_gets_the_room_it_lacks(x64):
+    problem = Gaussian(dtype=np.float64)
+    plain, x0 = problem.posterior, start(problem, np.float64)
+    energy = Roomy(plain.energy.hessian, plain.energy.centre, room=jnp.zeros(1))
+    found = map_estimate(Posterior(energy, problem.mapping, plain.y), x0, steps=2000, tolerance=1e-7)
+    assert found.status == "converged"
+    np.testing.assert_allclose(found.x, map_estimate(plain, x0, steps=2000, tolerance=1e-7).x, atol=1e-9)
+
+
+def test_another_y_does_not_compile_again():
     problem = Gaussian()
-    module_function(problem.posterior, start(problem), steps=20)
-    before = _advance._cached._cache_size()
+    map_estimate(problem.posterior, start(problem), steps=20)
+    before = _ADVANCE.one._cached._cache_size()
     other = Posterior(problem.posterior.energy, problem.mapping, problem.posterior.y + 0.1)
-    module_function(other, start(problem), steps=40)
-    assert _advance._cached._cache_size() == before
+    map_estimate(other, start(problem), steps=40)
+    assert _ADVANCE.one._cached._cache_size() == before
+
+
+def test_many_searches_at_once_find_what_each_finds_alone(x64):
+    problem = Gaussian()
+    fibre = problem.mapping.fibre()
+    starts = [start(problem, np.float64) + 0.1 * k for k in range(3)]
+    beads = [problem.posterior.y + 0.1 * k for k in range(3)]
+
+    def search(x0, y):
+        posterior = eqx.tree_at(lambda p: p.y, problem.posterior, y)
+        own = eqx.tree_at(lambda p: p.y, jax.tree.map(lambda leaf: False, posterior), True)
+        return map_search(posterior, own, x0, steps=2000, tolerance=1e-7, fibre=fibre)
+
+    together_ = list(together((search(x0, y) for x0, y in zip(starts, beads, strict=True)), width=2))
+    for found, x0, y in zip(together_, starts, beads, strict=True):
+        assert found.status == "converged"
+        one = map_estimate(eqx.tree_at(lambda p: p.y, problem.posterior, y), x0, steps=2000, tolerance=1e-7)
+        np.testing.assert_allclose(found.x, one.x, atol=1e-9)
+        assert found.steps == one.steps
+    assert np.ptp([found.potential for found in together_]) > 0

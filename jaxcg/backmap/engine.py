@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from time import perf_counter
 from typing import Any
 
 import equinox as eqx
@@ -12,12 +11,13 @@ import numpy as np
 
 from ..energy import PeriodicTorsion
 from ..energy.base import SumEnergy
-from ..mapping.linear import LinearMap
+from ..lockstep import Program, alone, clock
+from ..mapping.linear import Fibre, LinearMap
 from ..posterior import Posterior
 from ..typing import Array, PRNGKeyArray
 from ._molecule import cast
 from .isomers import choose_isomers, proline_peptides
-from .map_estimate import MapEstimate, map_estimate
+from .map_estimate import MapEstimate, map_search
 from .naming import Nomenclature
 from .prior import OMEGA_PRIOR, OMEGA_SOFT, WEIGHT_EXACT, WEIGHT_SOFT, omega_restraint, ramachandran_energy
 from .quality import Quality, quality
@@ -183,13 +183,13 @@ class Engine:
 
     # -- stages ---------------------------------------------------------------------------------------------------
 
-    def choose(self, y: np.ndarray, key: PRNGKeyArray) -> BeadMode:
-        """The bead mode of a frame."""
+    def choice(self, y: np.ndarray, key: PRNGKeyArray) -> Program[BeadMode]:
+        """The program that chooses the bead mode of a frame."""
         if self.beads == "exact":
             return BeadMode(None, "asked for")
         if self.beads == "soft":
             return BeadMode(self.bead_noise, "asked for")
-        heavy = self.relaxer.embed(y, jax.random.fold_in(key, 0), soft=False, steps=CHOICE_STEPS)
+        heavy = yield from self.relaxer.embedding(y, jax.random.fold_in(key, 0), soft=False, steps=CHOICE_STEPS)
         strain = self.relaxer.strain(heavy)
         words = f"holding the beads exactly strains bonds by {100 * strain:.1f} % rms"
         if strain <= STRAIN_LIMIT:
@@ -197,8 +197,12 @@ class Engine:
             return BeadMode(None, reason)
         return BeadMode(self.bead_noise, f"{words}, above {100 * STRAIN_LIMIT:.0f} %: beads of a simulation")
 
-    def relaxed_minimum(self, y: np.ndarray, key: PRNGKeyArray, mode: BeadMode, start=None, cis=None) -> "Minimum":
-        """Relaxes a frame, minimises its posterior, mends what the checks find and retries what is doubtful.
+    def choose(self, y: np.ndarray, key: PRNGKeyArray) -> BeadMode:
+        """The bead mode of a frame."""
+        return alone(self.choice(y, key))
+
+    def minimum(self, y: np.ndarray, key: PRNGKeyArray, mode: BeadMode, start=None, cis=None) -> "Program[Minimum]":
+        """The program that relaxes a frame, minimises its posterior, mends what the checks find and retries doubts.
 
         Arguments:
             y: (beads, 3) nm.
@@ -210,16 +214,16 @@ class Engine:
         seconds: dict[str, float] = {}
         relaxer, soft = self.relaxer, mode.noise is not None
         if start is None:
-            clock = perf_counter()
+            since = clock()
             if cis is not None:
                 relaxer = relaxer.with_cis(tuple(proline_peptides(relaxer, cis).values()))
-            heavy = relaxer.embed(y, jax.random.fold_in(key, 0), soft=soft)
+            heavy = yield from relaxer.embedding(y, jax.random.fold_in(key, 0), soft=soft)
             if cis is None:
-                relaxer, heavy, cis = choose_isomers(
+                relaxer, heavy, cis = yield from choose_isomers(
                     relaxer, self.molecule.prolines, heavy, y, jax.random.fold_in(key, 300), soft=soft
                 )
-            chosen = perf_counter() - clock
-            relaxed = relaxer.relax(y, key, noise=mode.noise, start=heavy)
+            chosen = clock() - since
+            relaxed = yield from relaxer.relaxation(y, key, noise=mode.noise, start=heavy)
             x, stages, repairs = relaxed.x, list(relaxed.history), relaxed.repairs
             seconds.update(relaxed.seconds)
             seconds["embedding"] += chosen
@@ -228,35 +232,57 @@ class Engine:
             cis = self._cis_in(x)
             relaxer = relaxer.with_cis(tuple(proline_peptides(relaxer, cis).values()))
         self.make_room(x)
-        posterior = self._with_lists(self.posterior(y, mode, relaxer.system.double_bond_angles))
+        angles = relaxer.system.double_bond_angles
 
-        def minimum(x, steps=MAP_STEPS):
-            return map_estimate(
-                posterior, jnp.asarray(x, self.dtype), steps=steps, tolerance=MAP_TOLERANCE[mode.name], throw=False
+        def descend(x, steps=MAP_STEPS):
+            posterior = self._with_lists(self.posterior(y, mode, angles))
+            found = yield from map_search(
+                posterior,
+                self._own(posterior),
+                np.asarray(x, self.dtype),
+                steps=steps,
+                tolerance=MAP_TOLERANCE[mode.name],
+                fibre=self._fibre,
             )
+            return found
 
         if start is None and self.weight(soft=soft) > 0:
-            clock = perf_counter()
-            x = settle(self._backbone, relaxer, x, y, jax.random.fold_in(key, 400), minimum, noise=mode.noise)
-            seconds["repair"] = seconds.get("repair", 0.0) + perf_counter() - clock
-        clock = perf_counter()
-        best = minimum(x)
-        seconds["MAP"] = perf_counter() - clock
-        clock = perf_counter()
+            since = clock()
+            x = yield from settle(
+                self._backbone, relaxer, x, y, jax.random.fold_in(key, 400), descend, noise=mode.noise
+            )
+            seconds["repair"] = seconds.get("repair", 0.0) + clock() - since
+        since = clock()
+        best = yield from descend(x)
+        seconds["MAP"] = clock() - since
+        since = clock()
         bad = relaxer.bad_residues(np.asarray(best.x))
         for attempt in range(MAP_REPAIRS):
             if not bad:
                 break
             repairs += 1
             x = np.asarray(best.x, np.float32)
-            x, _, _ = relaxer.repair(x, y, jax.random.fold_in(key, 200 + attempt), noise=mode.noise, bad=bad)
-            again = minimum(x)
+            number = jax.random.fold_in(key, 200 + attempt)
+            x, _, _ = yield from relaxer.mending(x, y, number, noise=mode.noise, bad=bad)
+            again = yield from descend(x)
             still = relaxer.bad_residues(np.asarray(again.x))
             if len(still) < len(bad):
                 best, bad = again, still
-        seconds["repair"] = seconds.get("repair", 0.0) + perf_counter() - clock
+        seconds["repair"] = seconds.get("repair", 0.0) + clock() - since
         stages.append(("MAP", best.steps, np.asarray(best.x)))
         return Minimum(best, stages, repairs, seconds, cis)
+
+    def _own(self, posterior: Posterior) -> Posterior:
+        """True for the leaves that frames of this molecule do not share: the beads, and which peptides are cis."""
+        own = eqx.tree_at(lambda p: p.y, jax.tree.map(lambda leaf: False, posterior), True)
+        planes = posterior.energy.terms()[-1]
+        if len(posterior.energy.terms()) > len(self.energy.terms()) and isinstance(planes, PeriodicTorsion):
+            own = eqx.tree_at(lambda p: p.energy.parts[-1].phase, own, True)
+        return own
+
+    @cached_property
+    def _fibre(self) -> Fibre:
+        return self.mapping.fibre()
 
     @cached_property
     def _backbone(self) -> Backbone:
@@ -264,14 +290,28 @@ class Engine:
 
     def frame(self, number: int, y: np.ndarray, key: PRNGKeyArray, *, start=None, reference=None) -> FrameResult:
         """The MAP structure of the frame with beads ``y`` (beads, 3) nm, judged."""
+        return alone(self.structure(number, y, key, start=start, reference=reference))
+
+    def structure(
+        self, number: int, y: np.ndarray, key: PRNGKeyArray, *, start=None, reference=None
+    ) -> Program[FrameResult]:
+        """The program of `frame`; `jaxcg.lockstep.together` takes many of them through in batches.
+
+        Arguments:
+            number: of the frame.
+            y: (beads, 3) nm.
+            key: random key.
+            start: (atoms, 3) complete structure to minimise from instead of relaxing, nm.
+            reference: (atoms, 3) structure to compare with, nm.
+        """
         y = np.asarray(y, dtype=np.float64)
-        clock = perf_counter()
-        mode = self.choose(y, key)
-        chosen = perf_counter() - clock
-        found = self.relaxed_minimum(y, key, mode, start=start)
+        since = clock()
+        mode = yield from self.choice(y, key)
+        chosen = clock() - since
+        found = yield from self.minimum(y, key, mode, start=start)
         estimate, seconds = found.estimate, found.seconds
         seconds["embedding"] = seconds.get("embedding", 0.0) + chosen
-        clock = perf_counter()
+        since = clock()
         positions = self.nomenclature.named(self.on_fibre(np.asarray(estimate.x), y, mode))
         terms = self.term_energies(positions)
         history = [
@@ -279,7 +319,7 @@ class Engine:
             for stage, step, x in found.stages
         ]
         judged = self.judge(positions, y, reference) if np.isfinite(positions).all() else None
-        seconds["checks"] = perf_counter() - clock
+        seconds["checks"] = clock() - since
         return FrameResult(
             frame=number,
             positions=positions,

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from scipy.spatial import KDTree
 
+from ..lockstep import Program
 from ..typing import PRNGKeyArray
 from .embedding import DISTANCE_STIFFNESS, REPULSION_REACH, REPULSION_STIFFNESS
 from .relaxer import EMBED_BEAD_STIFFNESS, Relaxer
@@ -32,8 +33,8 @@ def proline_peptides(relaxer: Relaxer, prolines) -> dict[int, int]:
 
 def choose_isomers(
     trans: Relaxer, prolines, heavy: np.ndarray, y: np.ndarray, key: PRNGKeyArray, *, soft: bool
-) -> tuple[Relaxer, np.ndarray, tuple[int, ...]]:
-    """Decides the peptide before every proline.
+) -> Program[tuple[Relaxer, np.ndarray, tuple[int, ...]]]:
+    """The program that decides the peptide before every proline.
 
     Arguments:
         trans: relaxer with every peptide trans.
@@ -58,8 +59,8 @@ def choose_isomers(
     around = sorted({r for p in peptides for r in (p - 1, p)})
     # Both isomers start anew around the prolines, so that neither has the advantage of a longer relaxation.
     keys = jax.random.split(key, 3)
-    trans_heavy = trans.reembed(heavy, y, around, keys[0], soft=soft)
-    cis_heavy = cis.reembed(heavy, y, around, keys[0], soft=soft)
+    trans_heavy = yield from trans.reembedding(heavy, y, around, keys[0], soft=soft)
+    cis_heavy = yield from cis.reembedding(heavy, y, around, keys[0], soft=soft)
     chosen = []
     for proline in peptides:
         window = _window(proline)
@@ -72,7 +73,7 @@ def choose_isomers(
     mixed = trans.with_cis(tuple(peptides[p] for p in chosen))
     if len(chosen) < len(peptides):
         around = sorted({r for p in chosen for r in (p - 1, p)})
-        cis_heavy = mixed.reembed(heavy, y, around, keys[2], soft=soft)
+        cis_heavy = yield from mixed.reembedding(heavy, y, around, keys[2], soft=soft)
     return mixed, cis_heavy, tuple(chosen)
 
 

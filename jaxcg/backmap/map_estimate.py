@@ -6,9 +6,11 @@ from typing import Literal
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from ..errors import ResultError
+from ..lockstep import Batched, Program, alone, call
 from ..mapping.linear import Fibre
 from ..posterior import Posterior
 from ..typing import Array, AtomVectors
@@ -79,33 +81,65 @@ def map_estimate(
 
     Source: theory of back-mapping as constrained minimisation, x_MAP = argmin U(x) subject to M(x) = y.
     """
-    optimizer = optax.with_extra_args_support(default_optimizer() if optimizer is None else optimizer)
-    fibre = posterior.mapping.fibre()
-    x0 = jnp.asarray(x0)
-    state = _start(posterior, fibre, optimizer, x0)
-    posterior = posterior.rebuild(state.x)
-    history = []
-    while True:
-        state = _advance(
-            posterior, fibre, optimizer, state, jnp.int32(CHUNK), jnp.asarray(tolerance, x0.dtype), jnp.int32(steps)
-        )
-        value, norm, step = (v.item() for v in (state.value, state.gradient_norm, state.step))
-        history.append((step, value, norm))
-        if not jnp.isfinite(state.best_value):
-            status: Status = "not finite"
-            break
-        if norm <= tolerance:
-            status = "converged"
-            break
-        if step >= steps:
-            status = "steps exhausted"
-            break
-        posterior = posterior.rebuild(state.x)
-    if status == "not finite" and throw:
+    posterior = posterior.rebuild(jnp.asarray(x0))
+    own = jax.tree.map(lambda leaf: False, posterior)
+    found = alone(map_search(posterior, own, x0, optimizer, steps=steps, tolerance=tolerance))
+    if found.status == "not finite" and throw:
         raise ResultError(
             "map_estimate: the energy is not finite; start from a relaxed structure (see jaxcg.backmap.relax)."
         )
-    return MapEstimate(state.best, state.best_value.item(), norm, step, status, history)
+    return found
+
+
+def map_search(
+    posterior: Posterior,
+    own: Posterior,
+    x0: AtomVectors,
+    optimizer: optax.GradientTransformationExtraArgs | optax.GradientTransformation | None = None,
+    *,
+    steps: int = 500,
+    tolerance: float = 10.0,
+    fibre: Fibre | None = None,
+) -> Program[MapEstimate]:
+    """The program of `map_estimate`, which never raises.
+
+    Arguments:
+        posterior: what to maximise; the pair lists of its energy are made anew within the search, and get more room
+            where theirs is too small.
+        own: the same tree with True for the leaves, such as the beads, that other structures of a batch do not share.
+        x0, optimizer, steps, tolerance: as for `map_estimate`.
+        fibre: that of the posterior's map with unit masses; searches that are to share a batch must share it.
+    """
+    fibre = posterior.mapping.fibre() if fibre is None else fibre
+    optimizer = optax.with_extra_args_support(default_optimizer() if optimizer is None else optimizer)
+    x0 = np.asarray(x0)
+    limits = np.asarray(CHUNK, np.int32), np.asarray(steps, np.int32), np.asarray(tolerance, x0.dtype)
+    mine, common = eqx.partition(posterior, own)
+    state: _State = yield from call(_START, (common, fibre, optimizer), mine, x0)
+    history: list[tuple[int, float, float]] = []
+    status: Status | None = None
+    while status is None:
+        new: _State = yield from call(_ADVANCE, (common, fibre, optimizer, limits), mine, state)
+        value, norm, step = (np.asarray(v).item() for v in (new.value, new.gradient_norm, new.step))
+        if not np.isfinite(value):
+            # Either the structure is beyond hope or a pair list had no room for it.
+            larger = eqx.combine(mine, common).rebuild(jnp.asarray(state.x))
+            if _sizes(larger) != _sizes(eqx.combine(mine, common)):
+                mine, common = eqx.partition(larger, own)
+                continue
+        state = new
+        history.append((step, value, norm))
+        if not np.isfinite(state.best_value):
+            status = "not finite"
+        elif norm <= tolerance:
+            status = "converged"
+        elif step >= steps:
+            status = "steps exhausted"
+    return MapEstimate(jnp.asarray(state.best), float(state.best_value), norm, step, status, history)
+
+
+def _sizes(tree) -> list[int]:
+    return [np.size(leaf) for leaf in jax.tree.leaves(tree)]
 
 
 @cache
@@ -127,16 +161,19 @@ def limit_displacement(longest: float) -> optax.GradientTransformation:
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
-@eqx.filter_jit
-def _start(posterior: Posterior, fibre: Fibre, optimizer, x0: Array) -> _State:
+def _start(shared, mine: Posterior, x0: Array) -> _State:
+    common, fibre, optimizer = shared
+    posterior = eqx.combine(mine, common)
     if posterior.exact:
         x0 = jnp.asarray(fibre.retract(x0, posterior.y))
     infinite = jnp.asarray(jnp.inf, x0.dtype)
     return _State(x0, optimizer.init(x0), infinite, infinite, jnp.zeros((), jnp.int32), x0, infinite)
 
 
-@eqx.filter_jit
-def _advance(posterior: Posterior, fibre: Fibre, optimizer, state: _State, n_steps, tolerance, limit) -> _State:
+def _advance(shared, mine: Posterior, state: _State) -> _State:
+    common, fibre, optimizer, (n_steps, limit, tolerance) = shared
+    posterior = eqx.combine(mine, common).rebuild(state.x)
+
     def going(carry):
         i, s = carry
         fresh = (i == 0) | ~posterior.energy.stale(s.x)
@@ -158,3 +195,6 @@ def _advance(posterior: Posterior, fibre: Fibre, optimizer, state: _State, n_ste
         return i + 1, _State(x, moments, value, norm, s.step + 1, best, best_value)
 
     return jax.lax.while_loop(going, step, (jnp.int32(0), state))[1]
+
+
+_START, _ADVANCE = Batched(_start), Batched(_advance)

@@ -9,7 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..batching import batch_width
 from ..errors import InputError, ResultError
+from ..lockstep import Program, alone, together
 from ..mapping.linear import LinearMap
 from ..sampling import EnsembleResult, heavy_hydrogen_masses, sample
 from ..typing import PRNGKeyArray
@@ -27,6 +29,8 @@ IN_VACUO = {"nonbonded_cutoff": 0.9, "dielectric": 4.0}
 SUSPICIOUS_STRAIN = 0.011
 #: Most chains of an ensemble; each starts from an independent relaxation.
 MAX_CHAINS = 8
+#: From this many structures on, compiling the programs for batches too is repaid.
+ENOUGH_FOR_BATCHES = 40
 #: Share of the memory an ensemble may take.
 MEMORY_SHARE = 0.5
 
@@ -127,20 +131,25 @@ def backmap(
         dtype=dtype,
     )
     key = jax.random.key(seed)
+
+    def to_make(engine: Engine, number: int, y: np.ndarray) -> Program[FrameResult]:
+        target = None
+        if molecule.reference_positions is not None:
+            target = superposed(molecule.reference_positions, engine.mapping, y)
+        start = target if start_from_reference else None
+        return engine.structure(number, y, jax.random.fold_in(key, number), start=start, reference=target)
+
     try:
-        for count, (number, y) in enumerate(chosen):
-            report("MAP structures", count, len(chosen))
-            target = None
-            if molecule.reference_positions is not None:
-                target = superposed(molecule.reference_positions, engine.mapping, y)
-            start = target if start_from_reference else None
-            frame_key = jax.random.fold_in(key, number)
-            frame = engine.frame(number, y, frame_key, start=start, reference=target)
-            if count == 0:
-                engine, frame, note = better_mapping(engine, frame, frame_key, start=start, reference=target)
-                result.molecule, result.notes = engine.molecule, list(engine.molecule.notes) + note
-                if len(chosen) > 1:
-                    engine.prepare(frame)
+        report("MAP structures", 0, len(chosen))
+        first = alone(to_make(engine, *chosen[0]))
+        engine, first, note = better_mapping(engine, first, lambda other: to_make(other, *chosen[0]))
+        result.molecule, result.notes = engine.molecule, list(engine.molecule.notes) + note
+        result.frames.append(first)
+        if len(chosen) > 1:
+            engine.prepare(first)
+        others = (to_make(engine, number, y) for number, y in chosen[1:])
+        for frame in together(others, width=worthwhile_width(len(chosen) - 1)):
+            report("MAP structures", len(result.frames), len(chosen))
             result.frames.append(frame)
         report("MAP structures", len(chosen), len(chosen))
         result.notes += _isomer_notes(engine, result.frames)
@@ -171,9 +180,12 @@ def ensemble(
     mode = BeadMode(frame.bead_noise, frame.bead_reason)
     chains = min(samples, MAX_CHAINS)
     starts = [frame.positions]
-    for chain in range(1, chains):
-        report("starting chains", chain, chains)
-        found = engine.relaxed_minimum(frame.y, jax.random.fold_in(key, chain), mode, cis=frame.cis_prolines)
+    relaxations = (
+        engine.minimum(frame.y, jax.random.fold_in(key, chain), mode, cis=frame.cis_prolines)
+        for chain in range(1, chains)
+    )
+    for found in together(relaxations, width=worthwhile_width(chains - 1)):
+        report("starting chains", len(starts), chains)
         starts.append(engine.on_fibre(np.asarray(found.estimate.x), frame.y, mode))
     report("starting chains", chains, chains)
     drawn = sample(
@@ -198,13 +210,23 @@ def cis_angles(engine: Engine, prolines: Sequence[int]) -> np.ndarray:
     return angles
 
 
+def worthwhile_width(count: int) -> int:
+    """Structures of one batch when there are ``count`` to make: 1 where compiling for batches would cost more."""
+    return batch_width() if count >= ENOUGH_FOR_BATCHES else 1
+
+
 def better_mapping(
-    engine: Engine, frame: FrameResult, key: PRNGKeyArray, *, start=None, reference=None
+    engine: Engine, frame: FrameResult, structure: Callable[[Engine], Program[FrameResult]]
 ) -> tuple[Engine, FrameResult, list[str]]:
     """Whether hydrogens count in the beads: mapped beads that strain the bonds are tried with the other map too.
 
     The same all-atom model gives other beads with and without hydrogens, and nothing in a file says which was used. The
     wrong map shows: held exactly, it strains the bonds to twice what the right one needs.
+
+    Arguments:
+        engine: of the molecule.
+        frame: a structure of its.
+        structure: the program that makes the same structure with another engine.
 
     Returns:
         The engine and the frame to go on with, and notes for the user.
@@ -213,7 +235,7 @@ def better_mapping(
     if frame.bead_mode != "exact" or molecule.alternative_mapping is None or frame.bond_strain < SUSPICIOUS_STRAIN:
         return engine, frame, []
     other = engine.with_molecule(molecule.with_alternative_mapping())
-    tried = other.frame(frame.frame, frame.y, key, start=start, reference=reference)
+    tried = alone(structure(other))
     words = {True: "with hydrogens", False: "of heavy atoms only"}
     strains = f"{100 * frame.bond_strain:.1f} % of bond strain against {100 * tried.bond_strain:.1f} %"
     if tried.bond_strain < frame.bond_strain:

@@ -1,8 +1,10 @@
-"""Relaxation from nothing to a sound all-atom structure: embed, add hydrogens, refine, check, repair."""
+"""Relaxation from nothing to a sound all-atom structure: embed, add hydrogens, refine, check, repair.
+
+Every stage is a program (see `jaxcg.lockstep`), so that many frames and seeds go through the stages in batches.
+"""
 
 from collections.abc import Sequence
 from functools import cached_property
-from time import perf_counter
 from typing import Any
 
 import equinox as eqx
@@ -10,9 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..batching import batch_map
 from ..energy import CMAPTorsion, HarmonicAngle, HarmonicBond, HarmonicTorsion, Nonbonded, PeriodicTorsion
 from ..energy.base import AbstractEnergy, SumEnergy
+from ..lockstep import Batched, Call, Program, alone, call, clock
 from ..mapping.linear import Fibre, LinearMap
 from ..neighbors import WIDTH, rounded_rows, sequential_order, suggest_room
 from ..posterior import Posterior
@@ -146,9 +148,9 @@ class Relaxer:
             self._refiners[soft] = self._refiner(soft)
         return self._refiners[soft]
 
-    # -- stages ---------------------------------------------------------------------------------------------------
+    # -- stages: each a program for one structure, and a method that runs it alone -----------------------------------
 
-    def embed(
+    def embedding(
         self,
         y: np.ndarray,
         key: PRNGKeyArray,
@@ -157,11 +159,12 @@ class Relaxer:
         start=None,
         steps: int | None = None,
         bead_stiffness: float | np.ndarray = EMBED_BEAD_STIFFNESS,
-    ) -> np.ndarray:
-        """Heavy atoms (heavy, 3), nm, from random four-dimensional positions or from ``start`` (heavy, 4).
+    ) -> Program[np.ndarray]:
+        """The program of `embed`."""
+        (result,) = yield [self._embedding_call(y, key, soft, start, steps, bead_stiffness)]
+        return np.asarray(result)
 
-        ``bead_stiffness`` (kJ/mol/nm², for all or for each bead) counts for ``soft`` beads only.
-        """
+    def _embedding_call(self, y, key, soft, start, steps, bead_stiffness) -> Call:
         restraints, fibre = self._heavy_tables
         y = np.asarray(y, dtype=np.float32)
         anchors = y[self.anchor[self.heavy]]
@@ -169,64 +172,26 @@ class Relaxer:
         self._contact_width = contacts.shape[0]
         if start is None:
             start = _random_start(key, anchors)
-        spring = self._springs(bead_stiffness) if soft else None
-        return np.asarray(
-            _embed(
-                restraints,
-                fibre,
-                contacts,
-                y,
-                start,
-                np.int32(EMBED_STEPS[soft] if steps is None else steps),
-                np.float32(EMBED_RATE),
-                spring,
-            )
-        )
+        spring = None
+        if soft:
+            stiffness = np.asarray(bead_stiffness, np.float32).reshape(-1, 1)
+            spring = np.broadcast_to(stiffness, (self.mapping.n_beads, 1))
+        shared = (restraints, fibre, np.int32(EMBED_STEPS[soft] if steps is None else steps), np.float32(EMBED_RATE))
+        return Call(_EMBED, shared, (contacts, y, np.asarray(start, np.float32), spring))
 
-    def _springs(self, stiffness: float | np.ndarray) -> np.ndarray:
-        """(beads, 1) force constants."""
-        return np.broadcast_to(np.asarray(stiffness, np.float32).reshape(-1, 1), (self.mapping.n_beads, 1))
-
-    def embed_many(
-        self,
-        ys: np.ndarray,
-        keys: Array,
-        *,
-        soft: bool,
-        starts: np.ndarray | None = None,
-        steps: int | None = None,
-        bead_stiffness: np.ndarray | None = None,
+    def embed(
+        self, y: np.ndarray, key: PRNGKeyArray, *, soft: bool, start=None, steps: int | None = None
     ) -> np.ndarray:
-        """Embeddings of several frames or seeds at once: vectorised on a GPU, shared out over the devices of a CPU.
+        """Heavy atoms (heavy, 3), nm, from random four-dimensional positions or from ``start`` (heavy, 4).
 
         Arguments:
-            ys: (structures, beads, 3) nm.
-            keys: (structures,) random keys.
-            soft: whether beads are noisy.
-            starts: (structures, heavy, 4) nm; random when None.
+            y: (beads, 3) nm.
+            key: random key.
+            soft: whether beads are noisy; springs then take the place of the constraint.
+            start: (heavy, 4) nm.
             steps: Adam steps; the usual number when None.
-            bead_stiffness: (structures, beads) springs of soft beads, kJ/mol/nm²; the usual ones when None.
-
-        Returns:
-            (structures, heavy, 3) nm; each what `embed` gives for its key.
         """
-        restraints, fibre = self._heavy_tables
-        ys = np.asarray(ys, dtype=np.float32)
-        anchors = ys[:, self.anchor[self.heavy]]
-        if self._contact_width is None:
-            tables = [contact_table(a, CONTACT_REACH, self.heavy_geometry.pairs) for a in anchors]
-            self._contact_width = max(table.shape[0] for table in tables)
-        contacts = np.stack(
-            [contact_table(a, CONTACT_REACH, self.heavy_geometry.pairs, self._contact_width) for a in anchors]
-        )
-        if starts is None:
-            starts = np.stack([_random_start(key, a) for key, a in zip(keys, anchors, strict=True)])
-        springs = None
-        if soft:
-            stiffness = [EMBED_BEAD_STIFFNESS] * len(ys) if bead_stiffness is None else bead_stiffness
-            springs = np.stack([self._springs(k) for k in stiffness])
-        shared = (restraints, fibre, np.int32(EMBED_STEPS[soft] if steps is None else steps), np.float32(EMBED_RATE))
-        return np.asarray(_embed_many(shared, contacts, ys, np.asarray(starts, np.float32), springs))
+        return alone(self.embedding(y, key, soft=soft, start=start, steps=steps))
 
     def strain(self, heavy: np.ndarray) -> float:
         """Relative rms strain of the bonds between heavy atoms."""
@@ -240,29 +205,22 @@ class Relaxer:
         x[self.heavy] = heavy
         return self.hydrogens.place(x).astype(np.float32)
 
+    def refinement(
+        self, x: np.ndarray, y: np.ndarray, *, noise: float | None, chunks: Sequence[int] = REFINE_CHUNKS
+    ) -> Program[np.ndarray]:
+        """The program of `refine`."""
+        x, y = np.asarray(x, np.float32), np.asarray(y, np.float32)
+        while True:
+            refined, overflow = yield from call(_REFINE, self._refinement(x, noise, chunks), y, x)
+            if overflow <= 0:
+                return np.asarray(refined)
+            self._enlarge(int(overflow))
+
     def refine(
         self, x: np.ndarray, y: np.ndarray, *, noise: float | None, chunks: Sequence[int] = REFINE_CHUNKS
     ) -> np.ndarray:
         """Refined positions (atoms, 3), nm, from complete ones; ``noise`` in nm, None for exact beads."""
-        x, y = np.asarray(x, np.float32), np.asarray(y, np.float32)
-        shared = self._refinement(x, noise, chunks)
-        refined, overflow = _refine(*shared, y, x)
-        if overflow > 0:
-            self._enlarge(int(overflow))
-            return self.refine(x, y, noise=noise, chunks=chunks)
-        return np.asarray(refined)
-
-    def refine_many(
-        self, xs: np.ndarray, ys: np.ndarray, *, noise: float | None, chunks: Sequence[int] = REFINE_CHUNKS
-    ) -> np.ndarray:
-        """What `refine` gives for each of several structures (structures, atoms, 3), batched as in `embed_many`."""
-        xs, ys = np.asarray(xs, np.float32), np.asarray(ys, np.float32)
-        shared = self._refinement(xs[0], noise, chunks)
-        refined, overflow = _refine_many(shared, ys, xs)
-        if np.max(overflow) > 0:
-            self._enlarge(int(np.max(overflow)))
-            return self.refine_many(xs, ys, noise=noise, chunks=chunks)
-        return np.asarray(refined)
+        return alone(self.refinement(x, y, noise=noise, chunks=chunks))
 
     def _refinement(
         self, x: np.ndarray, noise: float | None, chunks: Sequence[int]
@@ -282,6 +240,36 @@ class Relaxer:
 
     # -- the whole way --------------------------------------------------------------------------------------------
 
+    def relaxation(
+        self, y: np.ndarray, key: PRNGKeyArray, *, noise: float | None = None, start=None
+    ) -> Program[Relaxed]:
+        """The program of `relax`."""
+        seconds: dict[str, float] = {}
+        since = clock()
+        soft = noise is not None
+        if start is None:
+            heavy = yield from self.embedding(y, jax.random.fold_in(key, 0), soft=soft)
+        else:
+            heavy = np.asarray(start)
+        repairs = 0
+        for attempt in range(EMBED_REPAIRS):
+            bad = self.bad_residues(self.complete(heavy), strict=False)
+            if not bad:
+                break
+            repairs += 1
+            heavy = yield from self.reembedding(heavy, y, bad, jax.random.fold_in(key, 1 + attempt), soft=soft)
+        strain = self.strain(heavy)
+        since = _lap(seconds, "embedding", since)
+        history = [("embedding", EMBED_STEPS[soft], self.complete(heavy))]
+        x = yield from self.refinement(history[-1][2], y, noise=noise)
+        since = _lap(seconds, "refinement", since)
+        history.append(("refinement", sum(REFINE_CHUNKS), x))
+        x, more, bad = yield from self.mending(x, y, jax.random.fold_in(key, 100), noise=noise)
+        _lap(seconds, "repair", since)
+        if more:
+            history.append(("repair", more * sum(REPAIR_CHUNKS), x))
+        return Relaxed(x, strain, repairs + more, bad, history, seconds)
+
     def relax(self, y: np.ndarray, key: PRNGKeyArray, *, noise: float | None = None, start=None) -> Relaxed:
         """A sound structure for the beads ``y`` from nothing but a random key.
 
@@ -294,69 +282,53 @@ class Relaxer:
         Returns:
             A `Relaxed`; ``bad`` names the residues that could not be mended.
         """
-        seconds: dict[str, float] = {}
-        clock = perf_counter()
-        soft = noise is not None
-        heavy = self.embed(y, jax.random.fold_in(key, 0), soft=soft) if start is None else np.asarray(start)
-        repairs = 0
-        for attempt in range(EMBED_REPAIRS):
-            bad = self.bad_residues(self.complete(heavy), strict=False)
-            if not bad:
-                break
-            repairs += 1
-            heavy = self.reembed(heavy, y, bad, jax.random.fold_in(key, 1 + attempt), soft=soft)
-        strain = self.strain(heavy)
-        clock = _lap(seconds, "embedding", clock)
-        history = [("embedding", EMBED_STEPS[soft], self.complete(heavy))]
-        x = self.refine(history[-1][2], y, noise=noise)
-        clock = _lap(seconds, "refinement", clock)
-        history.append(("refinement", sum(REFINE_CHUNKS), x))
-        x, more, bad = self.repair(x, y, jax.random.fold_in(key, 100), noise=noise)
-        _lap(seconds, "repair", clock)
-        if more:
-            history.append(("repair", more * sum(REPAIR_CHUNKS), x))
-        return Relaxed(x, strain, repairs + more, bad, history, seconds)
+        return alone(self.relaxation(y, key, noise=noise, start=start))
 
-    def reembed(
-        self,
-        heavy,
-        y,
-        residues: Sequence[int],
-        key: PRNGKeyArray,
-        *,
-        soft: bool,
-        loose: float = EMBED_BEAD_STIFFNESS,
-    ) -> np.ndarray:
-        """Starts the heavy atoms of ``residues`` anew in four dimensions, the others nearly where they are.
+    def reembedding(self, heavy, y, residues: Sequence[int], key: PRNGKeyArray, *, soft: bool) -> Program[np.ndarray]:
+        """Starts the heavy atoms of ``residues`` anew in four dimensions, the others nearly where they are."""
+        (result,) = yield from self.tries(heavy, y, residues, [key], soft=soft, loose=[EMBED_BEAD_STIFFNESS])
+        return result
 
-        Soft beads of these residues are held by springs of ``loose`` (kJ/mol/nm²) only: with the springs of the others
-        the same basin would often come out.
+    def tries(
+        self, heavy, y, residues, keys, *, soft: bool, loose: Sequence[float], steps: int = REPAIR_STEPS
+    ) -> Program[np.ndarray]:
+        """Several independent embeddings (tries, heavy, 3) with ``residues`` started anew, one for each key.
+
+        Soft beads of these residues are held by springs of ``loose`` (kJ/mol/nm²), one value for each try: with the
+        springs of the others the same basin would often come out.
         """
-        start, springs = self._anew(heavy, y, residues, key, loose)
-        return self.embed(y, key, soft=soft, start=start, steps=REPAIR_STEPS, bead_stiffness=springs)
-
-    def reembed_many(
-        self, heavy, y, residues, keys: Array, *, soft: bool, loose: Sequence[float], steps: int = REPAIR_STEPS
-    ) -> np.ndarray:
-        """Several tries (tries, heavy, 3) of `reembed`, one for each key and each of ``loose``, batched."""
-        made = [self._anew(heavy, y, residues, key, k) for key, k in zip(keys, loose, strict=True)]
-        starts, springs = (np.stack(column) for column in zip(*made, strict=True))
-        ys = np.broadcast_to(y, (len(made), *np.shape(y)))
-        return self.embed_many(ys, keys, soft=soft, starts=starts, steps=steps, bead_stiffness=springs)
-
-    def _anew(
-        self, heavy, y, residues: Sequence[int], key: PRNGKeyArray, loose: float
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Start (heavy, 4) and springs (beads,) of a `reembed`."""
         atoms = np.isin(self.system.atom_residue, residues)
-        springs = np.full(self.mapping.n_beads, EMBED_BEAD_STIFFNESS)
-        springs[self.anchor[atoms]] = loose
         y32 = np.asarray(y, dtype=np.float32)
-        first, second = jax.random.split(key)
-        fresh = np.asarray(_random_start(first, y32[self.anchor[self.heavy]]))
-        noise = REPAIR_NOISE * np.asarray(jax.random.normal(second, fresh.shape, jnp.float32))
-        kept = np.pad(heavy, ((0, 0), (0, 1))) + noise
-        return np.where(atoms[self.heavy][:, None], fresh, kept).astype(np.float32), springs
+        calls = []
+        for key, stiffness in zip(keys, loose, strict=True):
+            springs = np.full(self.mapping.n_beads, EMBED_BEAD_STIFFNESS)
+            springs[self.anchor[atoms]] = stiffness
+            first, second = jax.random.split(key)
+            fresh = np.asarray(_random_start(first, y32[self.anchor[self.heavy]]))
+            noise = REPAIR_NOISE * np.asarray(jax.random.normal(second, fresh.shape, jnp.float32))
+            kept = np.pad(heavy, ((0, 0), (0, 1))) + noise
+            start = np.where(atoms[self.heavy][:, None], fresh, kept).astype(np.float32)
+            calls.append(self._embedding_call(y, key, soft, start, steps, springs))
+        results = yield calls
+        return np.stack([np.asarray(result) for result in results])
+
+    def mending(
+        self, x: np.ndarray, y: np.ndarray, key: PRNGKeyArray, *, noise: float | None, bad=None
+    ) -> Program[tuple[np.ndarray, int, tuple[int, ...]]]:
+        """The program of `repair`."""
+        bad = self.bad_residues(x) if bad is None else bad
+        best, best_bad, tries = x, bad, 0
+        while best_bad and tries < REFINE_REPAIRS:
+            # Widen the region a little with every try: the knot may lie next door.
+            near = widened(self.system, best_bad, tries // 2)
+            number = jax.random.fold_in(key, tries)
+            heavy = yield from self.reembedding(best[self.heavy], y, near, number, soft=noise is not None)
+            x = yield from self.refinement(self.complete(heavy), y, noise=noise, chunks=REPAIR_CHUNKS)
+            tries += 1
+            bad = self.bad_residues(x)
+            if len(bad) < len(best_bad) or not bad:
+                best, best_bad = x, bad
+        return best, tries, best_bad
 
     def repair(self, x: np.ndarray, y: np.ndarray, key: PRNGKeyArray, *, noise: float | None, bad=None):
         """Mends a refined structure by starting its bad residues anew; the least bad of all tries is kept.
@@ -371,18 +343,7 @@ class Relaxer:
         Returns:
             Positions (atoms, 3), number of tries, residues still bad.
         """
-        bad = self.bad_residues(x) if bad is None else bad
-        best, best_bad, tries = x, bad, 0
-        while best_bad and tries < REFINE_REPAIRS:
-            # Widen the region a little with every try: the knot may lie next door.
-            near = widened(self.system, best_bad, tries // 2)
-            heavy = self.reembed(best[self.heavy], y, near, jax.random.fold_in(key, tries), soft=noise is not None)
-            x = self.refine(self.complete(heavy), y, noise=noise, chunks=REPAIR_CHUNKS)
-            tries += 1
-            bad = self.bad_residues(x)
-            if len(bad) < len(best_bad) or not bad:
-                best, best_bad = x, bad
-        return best, tries, best_bad
+        return alone(self.mending(x, y, key, noise=noise, bad=bad))
 
     def bad_residues(self, x: np.ndarray, *, strict: bool = True) -> tuple[int, ...]:
         """Residues of ``x`` (atoms, 3) that `defective_residues` finds."""
@@ -405,16 +366,23 @@ def relax(posterior: Posterior, system: System, key: PRNGKeyArray) -> Relaxed:
 
 
 _BONDED = (HarmonicBond, HarmonicAngle, PeriodicTorsion, HarmonicTorsion, CMAPTorsion)
-_embed = jax.jit(embed)
-_embed_many = jax.jit(
-    batch_map(lambda shared, *one: embed(*shared[:2], *one[:3], *shared[2:], one[3]))  # pyright: ignore[reportCallIssue]
-)
-_refine = eqx.filter_jit(refine)
-_refine_many = eqx.filter_jit(batch_map(lambda shared, y, x: _refine(*shared, y, x)))  # pyright: ignore[reportCallIssue]
+
+
+def _embed(shared, contacts, y, start, springs) -> Array:
+    restraints, fibre, steps, rate = shared
+    return embed(restraints, fibre, contacts, y, start, steps, rate, springs)
+
+
+def _refine(shared, y, x) -> tuple[Array, Array]:
+    refiner, fibre, order, room, schedule, spring = shared
+    return refine(refiner, fibre, order, room, schedule, spring, y, x)
+
+
+_EMBED, _REFINE = Batched(_embed), Batched(_refine)
 _random_start = jax.jit(random_start)
 
 
 def _lap(seconds: dict[str, float], stage: str, since: float) -> float:
-    now = perf_counter()
+    now = clock()
     seconds[stage] = seconds.get(stage, 0.0) + now - since
     return now

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import jax
 import numpy as np
 
+from ..lockstep import Program, alone
 from ..system import System
 from ..typing import Array, PRNGKeyArray
 from ._molecule import widened
@@ -71,12 +72,12 @@ class Backbone:
         return density
 
 
-def _likeliest(backbone, relaxer, heavy, y, residues, key, *, soft: bool) -> np.ndarray:
+def _likeliest(backbone, relaxer, heavy, y, residues, key, soft: bool) -> Program[np.ndarray]:
     """``heavy`` with ``residues`` and their neighbours started anew, each stretch by the likeliest of several tries."""
     # The peptides on either side must be free to turn.
     anew = widened(relaxer.system, residues, 1)
     loose = LOOSE_STIFFNESS[soft]
-    tries = relaxer.reembed_many(heavy, y, anew, jax.random.split(key, len(loose)), soft=soft, loose=loose)
+    tries = yield from relaxer.tries(heavy, y, anew, jax.random.split(key, len(loose)), soft=soft, loose=loose)
     density = np.stack([backbone.log_density(relaxer.complete(h)) for h in tries])
     heavy = heavy.copy()
     for residue in residues:
@@ -89,7 +90,7 @@ def _likeliest(backbone, relaxer, heavy, y, residues, key, *, soft: bool) -> np.
 def prepare(relaxer: "Relaxer", heavy: np.ndarray, y: np.ndarray, *, soft: bool) -> None:
     """Compiles what `settle` needs beyond a relaxation, by a new start of no residue and no steps."""
     keys = jax.random.split(jax.random.key(0), len(LOOSE_STIFFNESS[soft]))
-    relaxer.reembed_many(heavy, y, (), keys, soft=soft, loose=LOOSE_STIFFNESS[soft], steps=0)
+    alone(relaxer.tries(heavy, y, (), keys, soft=soft, loose=LOOSE_STIFFNESS[soft], steps=0))
 
 
 def settle(
@@ -98,11 +99,11 @@ def settle(
     x: np.ndarray,
     y: np.ndarray,
     key: PRNGKeyArray,
-    descend: Callable[[Array | np.ndarray, int], "MapEstimate"],
+    descend: "Callable[[Array | np.ndarray, int], Program[MapEstimate]]",
     *,
     noise: float | None,
-) -> np.ndarray:
-    """A structure whose doubtful residues have been started anew, where that made them better.
+) -> Program[np.ndarray]:
+    """The program of a structure whose doubtful residues have been started anew, where that made them better.
 
     Stretches that improved are put into the old structure, the rest stays as it was, and a short descent tells which of
     the two the posterior prefers.
@@ -112,12 +113,12 @@ def settle(
         x: (atoms, 3) refined structure, nm.
         y: (beads, 3) nm.
         key: random key.
-        descend: ``descend(x, steps)`` minimises the posterior.
+        descend: ``descend(x, steps)`` is the program that minimises the posterior.
         noise: σ of each bead coordinate, nm; None for exact beads.
     """
     if not backbone.doubtful(x):
         return x
-    best = descend(x, DESCENT)
+    best = yield from descend(x, DESCENT)
     bad = relaxer.bad_residues(np.asarray(best.x))
     for attempt in range(ROUNDS):
         old = np.asarray(best.x, np.float32)
@@ -125,8 +126,10 @@ def settle(
         if not doubtful:
             break
         number = jax.random.fold_in(key, attempt)
-        heavy = _likeliest(backbone, relaxer, old[relaxer.heavy], y, doubtful, number, soft=noise is not None)
-        found = relaxer.refine(relaxer.complete(heavy), y, noise=noise, chunks=CHUNKS)
+        heavy = yield from _likeliest(
+            backbone, relaxer, old[relaxer.heavy], y, doubtful, number, soft=noise is not None
+        )
+        found = yield from relaxer.refinement(relaxer.complete(heavy), y, noise=noise, chunks=CHUNKS)
         new, better = old.copy(), 0
         before, after = backbone.doubt(old), backbone.doubt(found)
         for residue in doubtful:
@@ -137,7 +140,7 @@ def settle(
                 better += 1
         if not better:
             continue
-        again = descend(new, DESCENT)
+        again = yield from descend(new, DESCENT)
         candidate = np.asarray(again.x)
         worse = relaxer.bad_residues(candidate)
         fewer = backbone.doubt(candidate).sum() < before.sum()
