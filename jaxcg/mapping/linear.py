@@ -11,9 +11,10 @@ from scipy.sparse.csgraph import connected_components
 
 from ..typing import Array, AtomArray, AtomScalars, BeadArray
 from ._sparse import padded_rows, sparse_product
+from .base import AbstractFibre, AbstractLinearMap
 
 
-class LinearMap(eqx.Module):
+class LinearMap(AbstractLinearMap):
     """A linear coarse-graining map, the same in x, y and z: ``y = W x`` with sparse W (beads × atoms).
 
     Rows of W sum to one, so the map commutes with translations. Beads may share atoms (ring atoms of Martini 3)
@@ -118,11 +119,6 @@ class LinearMap(eqx.Module):
         """Wᵀ v: spreads bead vectors (e.g. forces on beads) over the atoms: (beads, ...) → (atoms, ...)."""
         return sparse_product(self._atom_beads, self._atom_weights, self._bead_atoms, self._bead_weights, v)
 
-    @property
-    def nullity(self) -> int:
-        """Dimension of the null space, ``3 atoms − rank``: the number of coordinates the map loses."""
-        return 3 * self.n_atoms - self.rank
-
     def fibre(self, masses: AtomScalars | None = None) -> "Fibre":
         """The fibre {x : M(x) = y} in the metric of ``masses`` (unit masses when None), factored once.
 
@@ -133,31 +129,11 @@ class LinearMap(eqx.Module):
         index, weight, index_t, weight_t = self._pattern.lift(masses)
         return Fibre(mapping=self, _index=index, _weight=weight, _index_t=index_t, _weight_t=weight_t)
 
-    def pseudoinverse(self, y: BeadArray, masses: AtomScalars | None = None) -> AtomArray:
-        """Minimum-norm reconstruction x* = A⁺ y (theory: Moore-Penrose), in the metric of ``masses`` if given.
-
-        Atoms in no bead are placed at the origin: they lie in the null space.
-        """
-        return self.fibre(masses).lift(y)
-
-    def tangent(self, v: AtomArray, masses: AtomScalars | None = None) -> AtomArray:
-        """Component of the velocity ``v`` in the null space of the map, orthogonal in the metric of ``masses``."""
-        return self.fibre(masses).tangent(v)
-
-    def retract(self, x: AtomArray, y: BeadArray, masses: AtomScalars | None = None) -> AtomArray:
-        """Nearest point to ``x`` (in the metric of ``masses``) on the fibre M(x) = y."""
-        return self.fibre(masses).retract(x, y)
-
     def entries(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Nonzero entries of W as ``(bead_index, atom_index, weight)``."""
         weights = np.asarray(self._bead_weights)
         slot, bead = np.nonzero(weights)
         return bead, np.asarray(self._bead_atoms)[slot, bead], weights[slot, bead]
-
-    def matrix(self) -> coo_array:
-        """W (beads × atoms) as a SciPy sparse array."""
-        bead, atom, weight = self.entries()
-        return coo_array((weight, (bead, atom)), shape=(self.n_beads, self.n_atoms))
 
     def null_space(self) -> coo_array:
         """Orthonormal basis of the null space of W as a sparse (atoms × (atoms − rank/3)) array.
@@ -167,7 +143,7 @@ class LinearMap(eqx.Module):
         return self._pattern.null_space()
 
 
-class Fibre(eqx.Module):
+class Fibre(AbstractFibre):
     """The affine subspace {x : M(x) = y} of a linear map, with the metric of a set of masses.
 
     Made by `LinearMap.fibre`. Every operation is two sparse products and works on (atoms, ...) arrays of any
@@ -184,18 +160,9 @@ class Fibre(eqx.Module):
         """m⁻¹ Wᵀ (W m⁻¹ Wᵀ)⁻¹ r: the smallest atomic displacement that moves the beads by ``r``."""
         return sparse_product(self._index, self._weight, self._index_t, self._weight_t, r)
 
-    def tangent(self, v: AtomArray) -> AtomArray:
-        """Projects the velocity ``v`` onto the null space, orthogonally in the mass metric."""
-        return v - self.lift(self.mapping(v))
-
-    def cotangent(self, f: AtomArray) -> AtomArray:
-        """Projects the force or momentum ``f`` so that m⁻¹ f lies in the null space (transpose of `tangent`)."""
-        lifted = sparse_product(self._index_t, self._weight_t, self._index, self._weight, f)
-        return f - self.mapping.transpose(lifted)
-
-    def retract(self, x: AtomArray, y: BeadArray) -> AtomArray:
-        """Nearest point of the fibre M(x) = y to ``x``."""
-        return x + self.lift(y - self.mapping(x))
+    def lift_transpose(self, f: AtomArray) -> BeadArray:
+        """(W m⁻¹ Wᵀ)⁻¹ W m⁻¹ f, the transpose of `lift`: the bead forces whose spread comes nearest to ``f``."""
+        return sparse_product(self._index_t, self._weight_t, self._index, self._weight, f)
 
 
 class _LiftPattern(eqx.Module):
