@@ -30,6 +30,8 @@ class Atoms:
         molecule_names: (molecules,) names; "" where unknown.
         path: file the atoms were read from, for messages.
         positions: (atoms, 3) nm, or None.
+        box: (3, 3) box vectors as rows, nm, or None.
+        notes: what was guessed (masses, elements, bonds), for the user.
     """
 
     names: tuple[str, ...]
@@ -44,6 +46,8 @@ class Atoms:
     molecule_names: tuple[str, ...]
     path: str = ""
     positions: np.ndarray | None = None
+    box: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def n_atoms(self) -> int:
