@@ -18,6 +18,7 @@ import numpy as np
 from jax.core import Tracer
 from scipy.spatial import KDTree
 
+from .space import minimum_image
 from .typing import Array, AtomVectors, Bool, Float, Int, UInt
 
 #: Atoms of a tile: one vector register of single-precision numbers.
@@ -64,21 +65,6 @@ class NeighborTable(eqx.Module):
     def moved(self, x: AtomVectors, distance: Array | float) -> Bool[Array, ""]:
         """Whether any atom is farther than ``distance`` (nm) from where it was when the table was made."""
         return jnp.any(jnp.sum((x - self.reference) ** 2, axis=-1) > distance**2)
-
-
-def minimum_image(d: tuple[Array, Array, Array], box: Array) -> tuple[Array, Array, Array]:
-    """Shortest periodic image of the displacements ``d`` (x, y and z components) in a reduced box.
-
-    Arguments:
-        d: three arrays of one shape, nm.
-        box: (3, 3) rows are the box vectors in OpenMM's reduced form (a along x, b in the xy plane).
-    """
-    dx, dy, dz = d
-    k = jnp.round(dz / box[2, 2])
-    dx, dy, dz = dx - k * box[2, 0], dy - k * box[2, 1], dz - k * box[2, 2]
-    k = jnp.round(dy / box[1, 1])
-    dx, dy = dx - k * box[1, 0], dy - k * box[1, 1]
-    return dx - jnp.round(dx / box[0, 0]) * box[0, 0], dy, dz
 
 
 def sequential_order(n_atoms: int) -> np.ndarray:

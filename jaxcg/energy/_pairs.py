@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..neighbors import ROWS_AT_ONCE, WIDTH, NeighborTable, minimum_image
+from ..neighbors import ROWS_AT_ONCE, WIDTH, NeighborTable
 from ..neighbors import TILE as NEIGHBOR_TILE
+from ..space import minimum_image
 from ..typing import Array
 from ._arrays import leaf
 from ._geometry import dot

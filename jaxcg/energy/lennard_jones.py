@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..neighbors import minimum_image
+from ..space import minimum_image
 from ..typing import Array, AtomVectors, Float, Int, Scalar
 from ._analytic import AbstractAnalyticEnergy
 from ._arrays import leaf

@@ -10,12 +10,12 @@ from ..neighbors import (
     WIDTH,
     NeighborTable,
     make_table,
-    minimum_image,
     partner_table,
     sequential_order,
     spatial_order,
     suggest_room,
 )
+from ..space import minimum_image
 from ..typing import Array, AtomVectors, Bool, Float, Int, Scalar
 from ..units import COULOMB_CONSTANT
 from ._analytic import AbstractAnalyticEnergy
