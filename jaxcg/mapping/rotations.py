@@ -159,7 +159,7 @@ def _principal_axes_jvp(primals, tangents):
 
 def gap_tolerance(dtype) -> float:
     """Relative gap of eigenvalues under which axes count as undetermined in derivatives: √ε of the precision."""
-    return float(jnp.sqrt(jnp.finfo(dtype).eps))
+    return float(np.sqrt(float(jnp.finfo(dtype).eps)))
 
 
 # -- best superposition -----------------------------------------------------------------------------------------------
