@@ -66,7 +66,7 @@ class SoftAssignment(eqx.Module):
             ValueError: a bead is the most likely one of no atom.
         """
         groups = self.groups()
-        members = [np.flatnonzero(groups == bead) for bead in range(self.logits.shape[0])]
+        members = [np.flatnonzero(groups == bead).tolist() for bead in range(self.logits.shape[0])]
         empty = [bead for bead, atoms in enumerate(members) if len(atoms) == 0]
         if empty:
             raise ValueError(
@@ -155,10 +155,10 @@ class TrainingInfo(eqx.Module):
 class MapTrainer(eqx.Module):
     """Trains a `SoftAssignment`; made by `MapTrainer.of`.
 
-    The loss is the logarithm of the reconstruction error, relative to the spread of the atoms about their centroid, plus
-    ``force_weight`` times the logarithm of the variance of the mapped forces, relative to the mean square force on an
-    atom. Logarithms make the two comparable, and cooling find good assignments: while it is warm, beads are nearly alike
-    and the force variance is orders of magnitude larger than at the end.
+    The loss is the logarithm of the reconstruction error, relative to the spread of the atoms about their centroid,
+    plus ``force_weight`` times the logarithm of the variance of the mapped forces, relative to the mean square force on
+    an atom. Logarithms make the two comparable and let cooling find good assignments: while it is warm, beads are
+    nearly alike and the force variance is orders of magnitude larger than at the end.
     """
 
     _positions: Array | None
@@ -202,9 +202,7 @@ class MapTrainer(eqx.Module):
             raise ValueError("MapTrainer: give positions, forces or both to learn from.")
         n_atoms = (x if x is not None else forces).shape[1]  # pyright: ignore[reportOptionalMemberAccess]
         if not 1 <= n_beads < n_atoms:
-            raise ValueError(
-                f"MapTrainer: {n_beads} beads for {n_atoms} atoms; give at least one and fewer than atoms."
-            )
+            raise ValueError(f"MapTrainer: {n_beads} beads for {n_atoms} atoms; give at least one, and fewer.")
         if masses is not None and np.shape(masses) != (n_atoms,):
             raise ValueError(f"MapTrainer: masses of shape {np.shape(masses)} for {n_atoms} atoms.")
         if x is not None and forces is not None and forces.shape[1] != n_atoms:
