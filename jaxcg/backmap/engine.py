@@ -368,16 +368,14 @@ class Engine:
         x = np.asarray(x, dtype=np.float64)
         if mode.noise is not None:
             return x
-        index, weight, *_ = (np.asarray(t) for t in self._lift)
         matrix = self.mapping.matrix().tocsr()
         for _ in range(2):
-            x = x + np.einsum("kn,knd->nd", weight, (y - matrix @ x)[index])
+            x = x + self._lift @ (y - matrix @ x)
         return x
 
     @cached_property
     def _lift(self):
-        fibre = self.mapping.fibre()
-        return fibre._index, fibre._weight
+        return self.mapping.fibre().matrix().tocsr()
 
     def term_energies(self, x: np.ndarray) -> dict[str, float]:
         """Energy of each force-field term at ``x`` (atoms, 3), kJ/mol."""

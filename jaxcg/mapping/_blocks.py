@@ -1,10 +1,10 @@
 """The blocks of a sparse linear map: groups of beads that share atoms, directly or through others."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
-from scipy.sparse import coo_array
+from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
 from .base import AbstractLinearMap
@@ -41,9 +41,14 @@ def blocks_of(mapping: AbstractLinearMap) -> Iterator[Blocks]:
     return dense_blocks(matrix_of(mapping))
 
 
+def shape_of(matrix: coo_array | csr_array) -> tuple[int, int]:
+    """Numbers of rows and columns."""
+    return cast(tuple[int, int], matrix.shape)
+
+
 def dense_blocks(matrix: coo_array, largest: int | None = None) -> Iterator[Blocks]:
     """The blocks of a matrix without repeated entries; those of more than ``largest`` beads are left out."""
-    n_beads, n_atoms = matrix.shape
+    n_beads, n_atoms = shape_of(matrix)
     bead, atom, weight = matrix.coords[0], matrix.coords[1], matrix.data
     nodes = n_beads + n_atoms
     graph = coo_array((np.ones(len(bead), dtype=np.int8), (bead, n_beads + atom)), shape=(nodes, nodes))
