@@ -120,7 +120,7 @@ def independent_beads(mapping: AbstractLinearMap, masses: AtomScalars | None = N
     empty = np.setdiff1d(np.arange(mapping.n_beads), matrix_of(mapping).coords[0])
     where = np.unique(np.concatenate([*beads, empty]).astype(int))
     said = (
-        f"the positions of {len(where)} beads determine each other: the potential of mean force does not exist for them"
+        f"{count(len(where), 'bead')} with positions that others determine: there is no potential of mean force for them"
         if where.size
         else "every bead can be moved on its own"
     )
@@ -132,7 +132,7 @@ def disjoint_beads(mapping: AbstractLinearMap) -> Condition:
     matrix, shared = _shared(mapping)
     where = np.unique(matrix.coords[0][shared[matrix.coords[1]]])
     said = (
-        f"{int(shared.sum())} atoms belong to more than one bead: the thermal momenta of those beads are correlated"
+        f"{count(int(shared.sum()), 'atom')} in more than one bead: the thermal momenta of those beads are correlated"
         if where.size
         else "no atom belongs to two beads"
     )
@@ -150,7 +150,7 @@ def specific_atoms(mapping: AbstractLinearMap) -> Condition:
     own = np.bincount(matrix.coords[0][~shared[matrix.coords[1]]], minlength=mapping.n_beads)
     where = np.flatnonzero(own == 0)
     said = (
-        f"{len(where)} beads own no atom: the forces of their specific atoms do not give their mean force"
+        f"{count(len(where), 'bead')} without an atom of its own: forces on own atoms do not give the mean force"
         if where.size
         else "every bead owns an atom that no other bead uses: force matching gives the potential of mean force"
     )
@@ -228,8 +228,8 @@ def force_map_orthogonality(
     defect = np.where(on_diagonal, defect, np.maximum(defect, 1.0))
     where = np.flatnonzero(defect > tolerance)
     said = (
-        f"F Wᵀ differs from 1 by up to {defect.max():.3g}: forces mapped for {len(where)} beads do not average to the "
-        "mean force"
+        f"F Wᵀ differs from 1 by up to {defect.max():.3g}: mapped forces do not average to the mean force "
+        f"({count(len(where), 'bead')})"
         if where.size
         else "mapped forces average to the mean force"
     )
@@ -265,6 +265,11 @@ def constraint_orthogonality(
     return _condition(
         "rigid constraints", where, said, f"{_FORCES}: the force map is orthogonal to the gradient of every constraint"
     )
+
+
+def count(number: int, thing: str) -> str:
+    """A number of things in words of a sentence: "1 atom", "2 atoms"."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def _condition(name: str, where: np.ndarray, explanation: str, source: str) -> Condition:

@@ -9,6 +9,7 @@ from scipy.sparse import csr_array
 from ..typing import Array, AtomScalars, Float
 from ._blocks import blocks_of, matrix_of
 from .base import AbstractLinearMap
+from .conditions import count
 from .information import FluctuationLoss
 from .pseudoinverse import positive_masses
 
@@ -90,10 +91,10 @@ class Explanation:
                 f"The beads depend on each other: {3 * self.n_beads} bead coordinates, {self.rank} independent."
             )
         if self.n_shared:
-            lines.append(f"{self.n_shared} atoms belong to more than one bead.")
+            lines.append(f"{count(self.n_shared, 'atom')} in more than one bead.")
         if len(self.unmapped):
             lines.append(
-                f"{len(self.unmapped)} atoms belong to no bead: their {3 * len(self.unmapped)} coordinates are lost."
+                f"{count(len(self.unmapped), 'atom')} in no bead: their {3 * len(self.unmapped)} coordinates are lost."
             )
         if self.loss is not None:
             removed = "" if self.loss.removed == "nothing" else f", {self.loss.removed} removed"

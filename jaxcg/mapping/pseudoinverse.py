@@ -41,6 +41,8 @@ class MinimumNorm(eqx.Module):
     |W x − y|² + λ Σ mᵢ|xᵢ|²: the posterior mean for bead noise of variance σ² and atoms with prior variance τ²/mᵢ
     about the origin, λ = σ²/τ². It draws x towards the origin; `correct` draws towards a given x instead.
 
+    ``singular_values`` (beads,) are those of W m^(−1/2), descending: they show whether the truncation falls in a gap.
+
     Factored once, on the host, block by block, with work linear in the number of blocks. The operations are sparse
     products: jit-able, and differentiable in their argument. Build it with `MinimumNorm.of`.
 
@@ -97,6 +99,7 @@ class MinimumNorm(eqx.Module):
             spectrum.append(singular.ravel())
             rank += int(kept.sum())
             effective += float(shrink.sum())
+        found = np.concatenate(spectrum)
         atom, bead, value = np.concatenate(atoms), np.concatenate(beads), np.concatenate(values)
         index, weight = padded_rows(atom, bead, value, mapping.n_atoms)
         index_t, weight_t = padded_rows(bead, atom, value, mapping.n_beads)
@@ -106,7 +109,7 @@ class MinimumNorm(eqx.Module):
             _weight=weight,
             _index_t=index_t,
             _weight_t=weight_t,
-            singular_values=np.sort(np.concatenate(spectrum))[::-1],
+            singular_values=np.sort(np.pad(found, (0, mapping.n_beads - len(found))))[::-1],
             rank=3 * rank,
             effective_rank=3 * effective,
         )
