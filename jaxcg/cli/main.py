@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from ..errors import InputError, ResultError
 from . import backmap
+from . import map as map_verb
 from .interrupts import Terminated, prompt_interrupts
 
 #: Exit codes of every verb.
@@ -40,6 +41,7 @@ def build_parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"jaxcg {version('jaxcg')}")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", dest="verb", parser_class=Parser)
     backmap.add_parser(verbs)
+    map_verb.add_parser(verbs)
     return parser
 
 

@@ -1,0 +1,249 @@
+"""Writing trajectories and structures of beads block by block, in the format that the file's ending names."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import InputError
+from .trajectories import FrameBlock
+from .writers import atomic_path
+
+#: Endings of files that can be written.
+WRITABLE = ("xtc", "trr", "dcd", "gro", "pdb")
+#: Smallest distance XTC files tell apart, nm⁻¹: what Gromacs writes.
+_XTC_PRECISION = 1000.0
+#: ps in one unit of time of CHARMM, which DCD files use.
+_AKMA = 4.888821e-2
+
+
+@dataclass(frozen=True)
+class BeadLabels:
+    """What structure files say of each bead.
+
+    Arguments:
+        names, residue_names, residue_ids, chain_ids: (beads,).
+        ends: (beads,) True where a chain ends: PDB files get a TER record.
+        bonds: (bonds, 2) pairs of beads.
+    """
+
+    names: Sequence[str]
+    residue_names: Sequence[str]
+    residue_ids: Sequence[str]
+    chain_ids: Sequence[str]
+    ends: np.ndarray
+    bonds: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), dtype=int))
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+class TrajectoryWriter(ABC):
+    """A file open for writing frames of beads; `open_writer` makes one."""
+
+    @abstractmethod
+    def write(self, block: FrameBlock) -> None:
+        """Appends frames (nm, ps, kJ/mol/nm); velocities and forces are written where the format has them."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Ends the file."""
+
+
+def check_ending(path: str | os.PathLike) -> str:
+    """Format of a file to write, by its ending.
+
+    Raises:
+        InputError: the ending is not known; the message lists those that are.
+    """
+    ending = Path(path).suffix.lower().lstrip(".")
+    if ending not in WRITABLE:
+        known = ", ".join(f".{name}" for name in WRITABLE)
+        raise InputError(f"{os.fspath(path)}: cannot be written; the name must end with one of {known}.")
+    return ending
+
+
+@contextmanager
+def open_writer(path: str | os.PathLike, labels: BeadLabels, n_frames: int) -> Iterator[TrajectoryWriter]:
+    """A writer whose file appears under its name when the block ends without an error.
+
+    Arguments:
+        path: the file; its ending chooses among XTC (to 0.001 nm), TRR, DCD, GRO and PDB.
+        labels: of the beads.
+        n_frames: number of frames to come; several make a PDB file of models.
+
+    Raises:
+        InputError: the ending is not known, or the file cannot be written.
+    """
+    kind = {"xtc": _Xtc, "trr": _Trr, "dcd": _Dcd, "gro": _Gro, "pdb": _Pdb}[check_ending(path)]
+    try:
+        with atomic_path(path) as temporary:
+            writer = kind(temporary, labels, n_frames)
+            try:
+                yield writer
+            finally:
+                writer.close()
+    except OSError as error:
+        raise InputError(f"{os.fspath(path)}: cannot be written ({error.strerror or error}).") from error
+
+
+class _Xtc(TrajectoryWriter):
+    def __init__(self, path: Path, labels: BeadLabels, n_frames: int):
+        from MDAnalysis.lib.formats.libmdaxdr import XTCFile
+
+        self._file = XTCFile(str(path), "w")
+
+    def write(self, block: FrameBlock) -> None:
+        positions, boxes = _single(block.positions), _single(block.boxes)
+        for i in range(len(block)):
+            step, time = int(block.steps[i]), float(block.times[i])
+            self._file.write(positions[i], boxes[i], step, time, precision=_XTC_PRECISION)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _Trr(TrajectoryWriter):
+    def __init__(self, path: Path, labels: BeadLabels, n_frames: int):
+        from MDAnalysis.lib.formats.libmdaxdr import TRRFile
+
+        self._file, self._n_beads = TRRFile(str(path), "w"), len(labels)
+
+    def write(self, block: FrameBlock) -> None:
+        positions, boxes = _single(block.positions), _single(block.boxes)
+        velocities = None if block.velocities is None else _single(block.velocities)
+        forces = None if block.forces is None else _single(block.forces)
+        for i in range(len(block)):
+            self._file.write(
+                positions[i],
+                None if velocities is None else velocities[i],
+                None if forces is None else forces[i],
+                boxes[i],
+                int(block.steps[i]),
+                float(block.times[i]),
+                0.0,
+                self._n_beads,
+            )
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _Dcd(TrajectoryWriter):
+    """DCD knows one interval of time for all frames: that between the first two."""
+
+    def __init__(self, path: Path, labels: BeadLabels, n_frames: int):
+        from MDAnalysis.lib.formats.libdcd import DCDFile
+
+        self._file, self._n_beads, self._begun = DCDFile(str(path), "w"), len(labels), False
+
+    def write(self, block: FrameBlock) -> None:
+        boxed = bool(block.boxes.any())
+        if not self._begun:
+            interval = float(block.times[1] - block.times[0]) if len(block) > 1 else 1.0
+            interval = interval if interval > 0 else 1.0
+            first = max(round(float(block.times[0]) / interval), 0)
+            self._file.write_header(
+                remarks="beads", natoms=self._n_beads, istart=first, nsavc=1, delta=interval / _AKMA, is_periodic=boxed
+            )
+            self._begun = True
+        for positions, box in zip(_single(block.positions), block.boxes):
+            lengths, angles = lengths_and_angles(box)
+            cosines = np.cos(np.radians(angles))
+            cell = [lengths[0] * 10, cosines[2], lengths[1] * 10, cosines[1], cosines[0], lengths[2] * 10]
+            self._file.write(positions * np.float32(10.0), np.asarray(cell))
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _Gro(TrajectoryWriter):
+    def __init__(self, path: Path, labels: BeadLabels, n_frames: int):
+        self._file = open(path, "w")  # noqa: SIM115 (closed by close)
+        self._heads = [
+            f"{_number(identity) % 100_000:5d}{residue[:5]:<5s}{name[:5]:>5s}{(i + 1) % 100_000:5d}"
+            for i, (identity, residue, name) in enumerate(zip(labels.residue_ids, labels.residue_names, labels.names))
+        ]
+
+    def write(self, block: FrameBlock) -> None:
+        for i, positions in enumerate(block.positions):
+            self._file.write(f"beads, t= {block.times[i]:.5f} step= {block.steps[i]}\n{len(self._heads)}\n")
+            if block.velocities is None:
+                rows, line = positions.tolist(), "{}{:8.3f}{:8.3f}{:8.3f}\n".format
+            else:
+                rows = np.concatenate([positions, block.velocities[i]], axis=1).tolist()
+                line = "{}{:8.3f}{:8.3f}{:8.3f}{:8.4f}{:8.4f}{:8.4f}\n".format
+            self._file.writelines(line(head, *row) for head, row in zip(self._heads, rows))
+            a, b, c = block.boxes[i].tolist()
+            box = [a[0], b[1], c[2]]
+            if any((a[1], a[2], b[0], b[2], c[0], c[1])):
+                box += [a[1], a[2], b[0], b[2], c[0], c[1]]
+            self._file.write("".join(f"{value:10.5f}" for value in box) + "\n")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _Pdb(TrajectoryWriter):
+    def __init__(self, path: Path, labels: BeadLabels, n_frames: int):
+        self._file = open(path, "w")  # noqa: SIM115 (closed by close)
+        self._labels, self._several, self._count = labels, n_frames > 1, 0
+        self._heads = []
+        for i in range(len(labels)):
+            name, residue = labels.names[i], labels.residue_names[i]
+            name = f" {name:<3s}" if len(name) < 4 else name[:4]
+            residue = f"{residue[:4]:>3s} " if len(residue) < 4 else residue[:4]
+            number, code = _number(labels.residue_ids[i]) % 10_000, labels.residue_ids[i].lstrip("-0123456789")[:1]
+            chain = labels.chain_ids[i][:1]
+            serial = (i + 1) % 100_000
+            self._heads.append(f"ATOM  {serial:5d} {name} {residue}{chain:1s}{number:4d}{code:1s}   ")
+
+    def write(self, block: FrameBlock) -> None:
+        for i, positions in enumerate(block.positions):
+            if np.abs(positions).max(initial=0.0) >= 999.9:
+                raise InputError("PDB files hold coordinates below 1000 nm; write GRO or XTC.")
+            if not self._count and block.boxes[i].any():
+                lengths, angles = lengths_and_angles(block.boxes[i])
+                cell = "".join(f"{10 * length:9.3f}" for length in lengths) + "".join(f"{a:7.2f}" for a in angles)
+                self._file.write(f"CRYST1{cell} P 1           1\n")
+            self._count += 1
+            if self._several:
+                self._file.write(f"MODEL     {self._count:4d}\n")
+            for head, (x, y, z), end in zip(self._heads, (positions * 10.0).tolist(), self._labels.ends.tolist()):
+                self._file.write(f"{head}{x:8.3f}{y:8.3f}{z:8.3f}  1.00  0.00\n")
+                if end:
+                    self._file.write("TER\n")
+            if self._several:
+                self._file.write("ENDMDL\n")
+
+    def close(self) -> None:
+        if len(self._labels) < 100_000:
+            self._file.writelines(f"CONECT{a + 1:5d}{b + 1:5d}\n" for a, b in self._labels.bonds.tolist())
+        self._file.write("END\n")
+        self._file.close()
+
+
+def lengths_and_angles(box) -> tuple[np.ndarray, np.ndarray]:
+    """Lengths (nm) and angles α, β, γ (degrees) of box vectors (3, 3); right angles where there is no box."""
+    box = np.asarray(box, dtype=np.float64)
+    lengths = np.linalg.norm(box, axis=1)
+    safe = np.where(lengths > 0, lengths, 1.0)
+    unit = box / safe[:, None]
+    cosines = np.array([unit[1] @ unit[2], unit[0] @ unit[2], unit[0] @ unit[1]])
+    return lengths, np.degrees(np.arccos(np.clip(cosines, -1.0, 1.0)))
+
+
+def _number(identity: str) -> int:
+    """Number of a residue id, which may end with an insertion code."""
+    digits = identity.rstrip("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz ")
+    return abs(int(digits)) if digits.lstrip("-").isdigit() else 0
+
+
+def _single(values: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(values, dtype=np.float32)
