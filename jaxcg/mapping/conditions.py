@@ -120,7 +120,7 @@ def independent_beads(mapping: AbstractLinearMap, masses: AtomScalars | None = N
     empty = np.setdiff1d(np.arange(mapping.n_beads), matrix_of(mapping).coords[0])
     where = np.unique(np.concatenate([*beads, empty]).astype(int))
     said = (
-        f"{count(len(where), 'bead')} with positions that others determine: there is no potential of mean force for them"
+        f"{count(len(where), 'bead')} with positions that others determine: they have no potential of mean force"
         if where.size
         else "every bead can be moved on its own"
     )
