@@ -1,0 +1,424 @@
+"""Force maps: conditions, closed forms, thermodynamic identities, and the published package on the same data."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import jax.test_util
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+
+from jaxcg.mapping import LinearMap
+from jaxcg.mapping.constraints import constrained_pairs, rigid_groups
+from jaxcg.mapping.force_maps import ForceMap, aggregating_force_map
+from jaxcg.mapping.optimal_force_maps import (
+    ForceMoments,
+    bonded_neighbours,
+    force_variance,
+    optimal_force_map,
+)
+from jaxcg.units import GAS_CONSTANT
+
+N_ATOMS = 10
+MASSES = np.random.default_rng(0).uniform(1, 16, N_ATOMS)
+KT = GAS_CONSTANT * 300
+MAPS = {
+    "centre of mass": LinearMap.center_of_mass([[0, 1, 2], [3, 4], [6, 7, 8]], MASSES),
+    "slice": LinearMap.center_of_geometry([[1], [4], [7]], N_ATOMS),
+    "overlapping": LinearMap.center_of_geometry([[0, 1, 2], [2, 3, 4], [4, 5], [8, 9]], N_ATOMS),
+}
+CONSTRAINTS = {
+    "none": None,
+    "inside beads": np.array([[0, 1], [7, 8]]),
+    "between beads and free atoms": np.array([[4, 5], [8, 9], [1, 2], [2, 3]]),
+}
+EVERY_MAP = pytest.mark.parametrize("name", MAPS)
+EVERY_CONSTRAINT = pytest.mark.parametrize("constraints", CONSTRAINTS)
+
+
+def dense(force_map):
+    return force_map.matrix().toarray()
+
+
+def some_forces(frames=60, seed=1, atoms=N_ATOMS):
+    """Forces with strong correlations between neighbours, as bonds make them."""
+    rng = np.random.default_rng(seed)
+    f = rng.normal(size=(frames, atoms, 3)) * rng.uniform(0.5, 2, (atoms, 1))
+    pull = 5 * rng.normal(size=(frames, atoms - 1, 3))
+    f[:, 1:] += pull
+    f[:, :-1] -= pull
+    return f
+
+
+# -- the conditions -------------------------------------------------------------------------------------------------
+
+
+@EVERY_MAP
+@EVERY_CONSTRAINT
+def test_every_map_meets_the_conditions(name, constraints):
+    mapping, pairs = MAPS[name], CONSTRAINTS[constraints]
+    weights = mapping.matrix().toarray()
+    maps = [aggregating_force_map(mapping, pairs), aggregating_force_map(mapping, pairs, MASSES)]
+    maps.append(optimal_force_map(mapping, some_forces(), pairs).force_map)
+    for force_map in maps:
+        np.testing.assert_allclose(dense(force_map) @ weights.T, np.eye(mapping.n_beads), atol=1e-12)
+        for i, j in [] if pairs is None else pairs:
+            np.testing.assert_allclose(dense(force_map)[:, i], dense(force_map)[:, j], atol=1e-12)
+
+
+def test_aggregating_is_the_sum_over_the_atoms():
+    np.testing.assert_allclose(
+        dense(aggregating_force_map(MAPS["centre of mass"])), MAPS["centre of mass"].matrix().toarray() > 0, atol=1e-14
+    )
+    np.testing.assert_allclose(dense(aggregating_force_map(MAPS["slice"])), MAPS["slice"].matrix().toarray())
+    # Atoms joined to the atom of a bead bring their forces along.
+    joined = dense(aggregating_force_map(MAPS["slice"], np.array([[1, 0], [1, 2], [7, 8], [5, 6]])))
+    assert [np.flatnonzero(row).tolist() for row in joined] == [[0, 1, 2], [4], [7, 8]]
+    np.testing.assert_allclose(joined[joined != 0], 1)
+
+
+def test_the_mass_metric_gives_the_acceleration_of_the_beads():
+    mapping = MAPS["overlapping"]
+    weights = mapping.matrix().toarray()
+    acceleration = weights @ np.diag(1 / MASSES)
+    mass_matrix = np.linalg.inv(weights @ np.diag(1 / MASSES) @ weights.T)
+    by_mass = aggregating_force_map(mapping, masses=MASSES)
+    np.testing.assert_allclose(dense(by_mass), mass_matrix @ acceleration, atol=1e-12)
+    f = some_forces()[0]
+    np.testing.assert_allclose(by_mass(f), mapping.fibre(MASSES).lift_transpose(f), rtol=1e-5, atol=1e-5)
+    # Where beads share no atoms the metric makes no difference to centres of mass.
+    separate = MAPS["centre of mass"]
+    np.testing.assert_allclose(
+        dense(aggregating_force_map(separate, masses=MASSES)), dense(aggregating_force_map(separate)), atol=1e-13
+    )
+
+
+def test_many_beads_need_no_dense_matrix():
+    n = 30_000
+    groups = np.arange(n).reshape(-1, 3)
+    mapping = LinearMap.center_of_geometry([*groups, *([[0, 3], [3, 6]])], n)
+    force_map = aggregating_force_map(mapping, np.stack([groups[:, 0], groups[:, 1]], axis=1)[1000:])
+    f = np.ones((n, 3), np.float32)
+    np.testing.assert_allclose(np.asarray(force_map(f))[3:-2], 3)
+
+
+def test_a_map_that_does_not_fit_is_refused():
+    mapping = MAPS["slice"]
+    with pytest.raises(ValueError, match=r"\(B Wᵀ\)\[1, 1\] is 2, must be 1"):
+        ForceMap.from_coefficients([0, 1, 2], [1, 4, 7], [1, 2, 1], mapping)
+    with pytest.raises(ValueError, match=r"\(B Wᵀ\)\[0, 2\] is 0.5, must be 0"):
+        ForceMap.from_coefficients([0, 0, 1, 2], [1, 7, 4, 7], [1, 0.5, 1, 1], mapping)
+    with pytest.raises(ValueError, match=r"bead 1 has different coefficients on atoms 4 and 5"):
+        ForceMap.from_coefficients([0, 1, 2], [1, 4, 7], [1, 1, 1], mapping, np.array([[4, 5]]))
+    twins = LinearMap.center_of_geometry([[0, 1], [2, 3], [0, 1]], N_ATOMS)
+    with pytest.raises(ValueError, match=r"beads 0, 2 depend on each other"):
+        aggregating_force_map(twins)
+    with pytest.raises(ValueError, match=r"beads 0, 1 depend on each other"):
+        aggregating_force_map(MAPS["slice"], np.array([[1, 4]]))
+    with pytest.raises(ValueError, match="positive masses"):
+        aggregating_force_map(mapping, masses=np.zeros(N_ATOMS))
+
+
+def test_the_map_is_a_differentiable_function(x64):
+    force_map = optimal_force_map(MAPS["overlapping"], some_forces()).force_map
+    f = some_forces()
+    np.testing.assert_allclose(force_map(f[0]), dense(force_map) @ f[0], atol=1e-12)
+    np.testing.assert_allclose(
+        jax.jit(jax.vmap(force_map))(f), np.einsum("ia,tak->tik", dense(force_map), f), atol=1e-12
+    )
+    v = np.random.default_rng(3).normal(size=(4, 3))
+    np.testing.assert_allclose(force_map.transpose(v), dense(force_map).T @ v, atol=1e-12)
+    # Moving the atoms along Bᵀ moves the beads by what was asked.
+    np.testing.assert_allclose(MAPS["overlapping"](force_map.transpose(v)), v, atol=1e-12)
+    jax.test_util.check_grads(lambda f: jnp.sum(jnp.sin(force_map(f))), (f[0],), order=2, modes=("rev",), atol=1e-5)
+    assert force_map(f[0].astype(np.float32)).dtype == jnp.float32
+
+
+# -- the optimum ----------------------------------------------------------------------------------------------------
+
+
+@EVERY_MAP
+@EVERY_CONSTRAINT
+def test_optimum_against_a_numerical_minimiser(name, constraints):
+    """The same programme, its conditions enforced by SLSQP instead of solved away."""
+    mapping, pairs, f = MAPS[name], CONSTRAINTS[constraints], some_forces()
+    fit = optimal_force_map(mapping, f, pairs, l2=0.3)
+    weights = mapping.matrix().toarray()
+    moment = np.einsum("tik,tjk->ij", f, f) / (3 * len(f)) + 0.3 * np.eye(N_ATOMS)
+    conditions = [weights]
+    for i, j in [] if pairs is None else pairs:
+        conditions.append((np.eye(N_ATOMS)[i] - np.eye(N_ATOMS)[j])[None])
+    conditions = np.concatenate(conditions)
+    for bead in range(mapping.n_beads):
+        target = np.append(np.eye(mapping.n_beads)[bead], np.zeros(len(conditions) - mapping.n_beads))
+        found = minimize(
+            lambda b: b @ moment @ b,
+            np.zeros(N_ATOMS),
+            jac=lambda b: 2 * moment @ b,
+            constraints={"type": "eq", "fun": lambda b, t=target: conditions @ b - t, "jac": lambda b: conditions},
+            method="SLSQP",
+            options={"ftol": 1e-14, "maxiter": 500},
+        )
+        np.testing.assert_allclose(dense(fit.force_map)[bead], found.x, atol=2e-5)
+
+
+def test_variances_are_those_of_the_mapped_forces():
+    f = some_forces(frames=200)
+    fit = optimal_force_map(MAPS["overlapping"], f, CONSTRAINTS["inside beads"])
+    np.testing.assert_allclose(fit.variance, force_variance(fit.force_map, f), rtol=1e-10)
+    basic = aggregating_force_map(MAPS["overlapping"], CONSTRAINTS["inside beads"])
+    np.testing.assert_allclose(fit.aggregating_variance, force_variance(basic, f), rtol=1e-10)
+    mapped = np.asarray(jax.vmap(basic)(f.astype(np.float32)))
+    np.testing.assert_allclose(force_variance(basic, f), np.mean(mapped**2, axis=(0, 2)), rtol=1e-4)
+    assert np.all(fit.reduction < 0.97)
+    assert fit.reduction.min() < 0.5
+    assert fit.frames == 200
+
+
+def test_chunks_give_the_map_of_the_whole():
+    f = some_forces(frames=90)
+    whole = optimal_force_map(MAPS["slice"], f, CONSTRAINTS["inside beads"])
+    moments = ForceMoments.start(MAPS["slice"], CONSTRAINTS["inside beads"])
+    for chunk in np.split(f, [10, 11, 50]):
+        moments = moments.update(chunk)
+    fit = moments.result()
+    np.testing.assert_allclose(dense(fit.force_map), dense(whole.force_map), atol=1e-12)
+    np.testing.assert_allclose(fit.variance, whole.variance, rtol=1e-12)
+    assert fit.frames == 90
+
+
+def test_neighbours_limit_the_atoms_and_nothing_else():
+    mapping, f, pairs = MAPS["slice"], some_forces(frames=200), CONSTRAINTS["inside beads"]
+    chain = np.stack([np.arange(N_ATOMS - 1), np.arange(1, N_ATOMS)], axis=1)
+    near = bonded_neighbours(mapping, chain, 2)
+    assert [atoms.tolist() for atoms in near] == [[0, 1, 2, 3], [2, 3, 4, 5, 6], [5, 6, 7, 8, 9]]
+    fit = optimal_force_map(mapping, f, pairs, neighbours=near)
+    for row, atoms in zip(dense(fit.force_map), near):
+        assert set(np.flatnonzero(row)) <= set(atoms)
+    whole = optimal_force_map(mapping, f, pairs)
+    assert np.all(whole.variance <= fit.variance + 1e-12)
+    assert np.all(fit.variance < fit.aggregating_variance)
+    everything = optimal_force_map(mapping, f, pairs, neighbours=bonded_neighbours(mapping, chain, N_ATOMS))
+    np.testing.assert_allclose(dense(everything.force_map), dense(whole.force_map), atol=1e-12)
+    # No neighbours at all leaves only the atoms that are needed.
+    none = optimal_force_map(mapping, f, pairs, neighbours=[[]] * 3)
+    np.testing.assert_allclose(dense(none.force_map), dense(aggregating_force_map(mapping, pairs)), atol=1e-12)
+
+
+def test_copies_of_a_molecule_are_frames():
+    """One map fitted to all copies; its conditions hold in each."""
+    f = some_forces(frames=40, atoms=4 * N_ATOMS).reshape(40, 4, N_ATOMS, 3)
+    fit = optimal_force_map(MAPS["slice"], f.reshape(-1, N_ATOMS, 3))
+    assert fit.frames == 160
+    np.testing.assert_allclose(fit.variance, force_variance(fit.force_map, f.reshape(-1, N_ATOMS, 3)), rtol=1e-10)
+
+
+def test_few_frames_need_regularisation():
+    mapping, f = MAPS["slice"], some_forces(frames=2)
+    with pytest.raises(ValueError, match="2 frames cannot determine 7 free coefficients"):
+        optimal_force_map(mapping, f)
+    held_out = some_forces(frames=2000, seed=9)
+    errors = [force_variance(optimal_force_map(mapping, f, l2=l2).force_map, held_out).sum() for l2 in (1e-6, 1.0)]
+    assert errors[1] < errors[0]
+    with pytest.raises(ValueError, match="negative"):
+        optimal_force_map(mapping, f, l2=-1.0)
+    # A strong ridge leaves the map with the smallest coefficients.
+    strong = dense(optimal_force_map(MAPS["overlapping"], f, l2=1e9).force_map)
+    np.testing.assert_allclose(strong, np.linalg.pinv(MAPS["overlapping"].matrix().toarray()).T, atol=1e-6)
+
+
+def test_broken_input_is_refused():
+    f = some_forces()
+    with pytest.raises(ValueError, match="forces on 9 atoms, the map has 10"):
+        optimal_force_map(MAPS["slice"], f[:, :9])
+    f[3, 4, 1] = np.nan
+    with pytest.raises(ValueError, match="not all finite"):
+        optimal_force_map(MAPS["slice"], f)
+    with pytest.raises(ValueError, match="2 lists for 3 beads"):
+        ForceMoments.start(MAPS["slice"], neighbours=[[0], [1]])
+
+
+def test_atoms_without_forces_and_without_freedom():
+    """Singular moments: atoms that feel nothing keep the coefficients of the aggregating map."""
+    f = some_forces(frames=100)
+    f[:, [0, 9]] = 0
+    fit = optimal_force_map(MAPS["centre of mass"], f)
+    assert np.all(np.isfinite(dense(fit.force_map)))
+    assert dense(fit.force_map)[0, 9] == pytest.approx(0, abs=1e-9)
+    every_atom = LinearMap.center_of_geometry([[i] for i in range(4)], 4)
+    np.testing.assert_allclose(dense(optimal_force_map(every_atom, f[:, :4]).force_map), np.eye(4), atol=1e-12)
+
+
+# -- mean forces ----------------------------------------------------------------------------------------------------
+
+
+class Harmonic:
+    """Frames of U = ½ xᵀ H x, the same in x, y and z, with rigid groups that move without turning.
+
+    Reduced to one coordinate for each group, H' = Cᵀ H C and W' = W C, the potential of mean force is harmonic with
+    stiffness K = (W' H'⁻¹ W'ᵀ)⁻¹ and the mean force is −K y.
+    """
+
+    def __init__(self, mapping, constraints, frames, seed=5, exact=False):
+        rng = np.random.default_rng(seed)
+        axes = np.linalg.qr(rng.normal(size=(N_ATOMS, N_ATOMS)))[0]
+        hessian = (axes * np.geomspace(50, 5000, N_ATOMS)) @ axes.T
+        groups = rigid_groups(constraints, N_ATOMS)
+        expand = np.eye(groups.max() + 1)[groups]
+        reduced = expand.T @ hessian @ expand
+        weights = mapping.matrix().toarray() @ expand
+        self.stiffness = np.linalg.inv(weights @ np.linalg.inv(reduced) @ weights.T)
+        noise = rng.normal(size=(frames * 3, len(reduced)))
+        if exact:
+            # Frames whose second moments are those of the ensemble, so that averages have no statistical error.
+            noise = np.linalg.qr(noise)[0] * np.sqrt(frames * 3)
+        z = np.sqrt(KT) * np.linalg.solve(np.linalg.cholesky(reduced).T, noise.T).T
+        x = z @ expand.T
+        self.y = x @ mapping.matrix().toarray().T
+        self.forces = -(x @ hessian).reshape(frames, 3, N_ATOMS).transpose(0, 2, 1)
+
+    def slope(self, force_map):
+        """Estimated −∂F/∂y and its standard error, and the scatter of F about the line."""
+        f = self.forces.transpose(0, 2, 1).reshape(-1, N_ATOMS) @ dense(force_map).T
+        slope = -np.linalg.lstsq(self.y, f, rcond=None)[0].T
+        residual = f + self.y @ slope.T
+        inverse = np.linalg.inv(self.y.T @ self.y)
+        error = np.sqrt(np.outer(residual.var(axis=0), np.diag(inverse)))
+        return slope, error, residual.var(axis=0)
+
+
+@EVERY_MAP
+@EVERY_CONSTRAINT
+def test_the_optimal_map_of_a_harmonic_system_has_no_noise(name, constraints):
+    """Closed form: B = K W' H'⁻¹ gives F = −K y in every frame, so the optimum must find the mean force itself."""
+    mapping, pairs = MAPS[name], CONSTRAINTS[constraints]
+    system = Harmonic(mapping, pairs, frames=20, exact=True)
+    fit = optimal_force_map(mapping, system.forces, pairs)
+    slope, _, residual = system.slope(fit.force_map)
+    np.testing.assert_allclose(slope, system.stiffness, rtol=1e-6, atol=1e-6 * np.abs(system.stiffness).max())
+    np.testing.assert_allclose(residual, 0, atol=1e-8 * KT * system.stiffness.max())
+    np.testing.assert_allclose(fit.variance, KT * np.diag(system.stiffness), rtol=1e-6)
+
+
+@EVERY_MAP
+def test_every_valid_map_has_the_same_mean_force(name):
+    """Within statistical error, on independent frames; the optimal one with the least scatter."""
+    mapping, pairs = MAPS[name], CONSTRAINTS["between beads and free atoms"]
+    system = Harmonic(mapping, pairs, frames=4000)
+    fit = optimal_force_map(mapping, system.forces[:2000], pairs)
+    maps = [aggregating_force_map(mapping, pairs), aggregating_force_map(mapping, pairs, MASSES), fit.force_map]
+    scatters = []
+    for force_map in maps:
+        slope, error, scatter = system.slope(force_map)
+        assert np.all(np.abs(slope - system.stiffness) < 4.5 * error + 1e-9)
+        scatters.append(scatter)
+    assert np.all(scatters[-1] < 0.02 * np.minimum(*scatters[:2]))
+    assert np.all(force_variance(fit.force_map, system.forces[2000:]) <= force_variance(maps[0], system.forces[2000:]))
+
+
+@EVERY_MAP
+def test_ignoring_constraints_gives_biased_forces(name):
+    mapping, pairs = MAPS[name], CONSTRAINTS["between beads and free atoms"]
+    system = Harmonic(mapping, pairs, frames=4000)
+    for blind in (aggregating_force_map(mapping), optimal_force_map(mapping, system.forces).force_map):
+        slope, error, _ = system.slope(blind)
+        assert np.max(np.abs(slope - system.stiffness) / (error + 1e-3 * system.stiffness.max())) > 10
+
+
+def test_a_rigid_bond_that_turns():
+    """A bead bound harmonically, with a second atom on a rigid rod in a uniform field g: the mean force is g − k y.
+
+    Without the second atom's force the field is missed, whatever the statistics.
+    """
+    rng = np.random.default_rng(2)
+    frames, k, d, field = 3000, 100.0, 0.1, np.array([0.0, 0.0, 40.0])
+    # Directions from the density exp(a cos θ) on the sphere, by inversion.
+    a = field[2] * d / KT
+    cosine = np.log(np.exp(-a) + rng.uniform(size=frames) * 2 * np.sinh(a)) / a
+    angle, sine = rng.uniform(0, 2 * np.pi, frames), np.sqrt(1 - cosine**2)
+    rod = d * np.stack([sine * np.cos(angle), sine * np.sin(angle), cosine], axis=1)
+    y = field / k + rng.normal(scale=np.sqrt(KT / k), size=(frames, 3))
+    x = np.stack([y, y + rod], axis=1)
+    forces = np.stack([-k * y, np.broadcast_to(field, y.shape)], axis=1)
+    pairs = constrained_pairs(x)
+    np.testing.assert_array_equal(pairs, [[0, 1]])
+    mapping = LinearMap.center_of_geometry([[0]], 2)
+    aware = dense(optimal_force_map(mapping, forces, pairs).force_map)
+    np.testing.assert_allclose(aware, [[1, 1]], atol=1e-12)
+    np.testing.assert_allclose(np.einsum("ia,tak->tk", aware, forces), field - k * y, atol=1e-10)
+    blind = dense(aggregating_force_map(mapping))
+    mean = np.einsum("ia,tak->tk", blind, forces).mean(axis=0)
+    assert abs(mean[2] - (field - k * y).mean(axis=0)[2]) > 10
+
+
+def test_rigid_water_of_a_force_field():
+    """Two rigid waters held together: the forces on the oxygens obey ⟨F·(y₁ − y₂)⟩ = −3 kT, which holds for the
+    potential of mean force of any system; forces that ignore the hydrogens do not.
+    """
+    openmm = pytest.importorskip("openmm")
+    unit = openmm.unit
+    system = openmm.System()
+    nonbonded, bond = openmm.NonbondedForce(), openmm.HarmonicBondForce()
+    half = 0.1 * np.sin(np.radians(109.47 / 2)), 0.1 * np.cos(np.radians(109.47 / 2))
+    water = np.array([[0, 0, 0], [half[0], half[1], 0], [-half[0], half[1], 0]])
+    for first in (0, 3):
+        for mass, charge, sigma, epsilon in [(15.999, -0.8476, 0.316557, 0.650194)] + 2 * [(1.008, 0.4238, 1.0, 0.0)]:
+            system.addParticle(mass)
+            nonbonded.addParticle(charge, sigma, epsilon)
+        for i, j in ((0, 1), (0, 2), (1, 2)):
+            system.addConstraint(first + i, first + j, float(np.linalg.norm(water[i] - water[j])))
+            nonbonded.addException(first + i, first + j, 0.0, 1.0, 0.0)
+    bond.addBond(0, 3, 0.3, 500.0)
+    system.addForce(nonbonded)
+    system.addForce(bond)
+    integrator = openmm.LangevinMiddleIntegrator(300.0, 10.0, 0.002)
+    integrator.setRandomNumberSeed(7)
+    context = openmm.Context(system, integrator, openmm.Platform.getPlatformByName("Reference"))
+    context.setPositions(np.concatenate([water, water + np.array([0.0, 0.0, 0.3])]))
+    integrator.step(2000)
+    x, f = [], []
+    for _ in range(4000):
+        integrator.step(50)
+        state = context.getState(getPositions=True, getForces=True)
+        x.append(state.getPositions(asNumpy=True).value_in_unit(unit.nanometer))
+        f.append(state.getForces(asNumpy=True).value_in_unit(unit.kilojoule_per_mole / unit.nanometer))
+    x, f = np.array(x), np.array(f)
+    pairs = constrained_pairs(x[::10])
+    np.testing.assert_array_equal(pairs, [(0, 1), (0, 2), (1, 2), (3, 4), (3, 5), (4, 5)])
+    mapping = LinearMap.center_of_geometry([[0], [3]], 6)
+
+    def virial(force_map):
+        """⟨F·(y₁ − y₂)⟩ / kT with its error from ten blocks."""
+        mapped = np.einsum("ia,tak->tik", dense(force_map), f)
+        blocks = np.sum(mapped[:, 0] * (x[:, 0] - x[:, 3]), axis=1).reshape(10, -1).mean(axis=1) / KT
+        return blocks.mean(), blocks.std(ddof=1) / np.sqrt(10)
+
+    for force_map in (aggregating_force_map(mapping, pairs), optimal_force_map(mapping, f, pairs).force_map):
+        mean, error = virial(force_map)
+        assert abs(mean + 3) < 4 * error
+        assert error < 1
+    mean, error = virial(aggregating_force_map(mapping))
+    assert abs(mean + 3) > 8 * error
+
+
+# -- the published package ------------------------------------------------------------------------------------------
+
+
+def test_coefficients_of_aggforce():
+    """The same forces, map and constraints: coefficients of aggforce, kept in a file (see its README)."""
+    with np.load(Path(__file__).parent / "data" / "force_maps" / "aggforce.npz") as data:
+        stored = dict(data)
+    n_atoms = stored["forces"].shape[1]
+    mapping = LinearMap.from_weights(
+        *np.nonzero(stored["weights"]), stored["weights"][stored["weights"] != 0], 5, n_atoms
+    )
+    for suffix, l2 in (("", 0.0), ("_l2", float(stored["l2"]))):
+        # Their ridge is added to the sum over frames and components, ours to the mean.
+        fit = optimal_force_map(mapping, stored["forces"], stored["constraints"], l2=l2 / (3 * len(stored["forces"])))
+        theirs = stored[f"optimal{suffix}"]
+        np.testing.assert_allclose(dense(fit.force_map), theirs, atol=1e-4)
+        mapped = np.einsum("ia,tak->tik", theirs, stored["forces"].astype(np.float64))
+        np.testing.assert_allclose(fit.variance, np.mean(mapped**2, axis=(0, 2)), rtol=1e-4)
+    aggregating = aggregating_force_map(mapping, stored["constraints"])
+    np.testing.assert_allclose(dense(aggregating), stored["basic"], atol=1e-12)
