@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from .energy.base import AbstractEnergy
-from .mapping.linear import LinearMap
+from .mapping.base import AbstractLinearMap
 from .typing import Array, AtomVectors, BeadVectors, Scalar
 from .units import GAS_CONSTANT
 
@@ -27,12 +27,14 @@ class Posterior(eqx.Module):
     """
 
     energy: AbstractEnergy
-    mapping: LinearMap
+    mapping: AbstractLinearMap
     y: Array
     temperature: Array
     noise: Array | None
 
-    def __init__(self, energy: AbstractEnergy, mapping: LinearMap, y: BeadVectors, temperature=300.0, noise=None):
+    def __init__(
+        self, energy: AbstractEnergy, mapping: AbstractLinearMap, y: BeadVectors, temperature=300.0, noise=None
+    ):
         if y.shape[-2] != mapping.n_beads:
             raise ValueError(f"Posterior: y has {y.shape[-2]} beads, the mapping {mapping.n_beads}.")
         self.energy = energy

@@ -7,11 +7,12 @@ import equinox as eqx
 import jax
 import numpy as np
 
+from ..mapping.base import AbstractLinearMap
 from ..mapping.linear import LinearMap
 from ..system import System
 
 
-def restricted_map(mapping: LinearMap, atoms: np.ndarray) -> LinearMap:
+def restricted_map(mapping: AbstractLinearMap, atoms: np.ndarray) -> LinearMap:
     """The map on ``atoms`` only, renumbered, each bead's weights scaled to sum to one."""
     bead, atom, weight = mapping.entries()
     number = np.full(mapping.n_atoms, -1)
@@ -22,7 +23,7 @@ def restricted_map(mapping: LinearMap, atoms: np.ndarray) -> LinearMap:
     return LinearMap.from_weights(bead, atom, weight / totals[bead], mapping.n_beads, len(atoms))
 
 
-def anchors(bonds: np.ndarray, mapping: LinearMap) -> np.ndarray:
+def anchors(bonds: np.ndarray, mapping: AbstractLinearMap) -> np.ndarray:
     """(atoms,) bead each atom is near: its heaviest-weighted bead, or that of the nearest mapped atom along bonds."""
     bead, atom, weight = mapping.entries()
     anchor = np.full(mapping.n_atoms, -1)

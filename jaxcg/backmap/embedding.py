@@ -13,7 +13,7 @@ import optax
 from scipy.spatial import KDTree
 
 from ..mapping._sparse import padded_rows
-from ..mapping.linear import Fibre
+from ..mapping.base import AbstractFibre
 from ..typing import Array, PRNGKeyArray
 from ._rows import gather_forces, harmonic_rows, incidence_table, repulsive_rows, volume_forces
 from .geometry import Geometry
@@ -123,7 +123,7 @@ def random_start(key: PRNGKeyArray, anchors: Array) -> Array:
 
 def embed(
     restraints: Restraints,
-    fibre: Fibre,
+    fibre: AbstractFibre,
     contacts: Array,
     y: Array,
     start: Array,

@@ -11,7 +11,7 @@ import optax
 
 from ..errors import ResultError
 from ..lockstep import Batched, Program, alone, call
-from ..mapping.linear import Fibre
+from ..mapping.base import AbstractFibre
 from ..posterior import Posterior
 from ..typing import Array, AtomVectors
 
@@ -99,7 +99,7 @@ def map_search(
     *,
     steps: int = 500,
     tolerance: float = 10.0,
-    fibre: Fibre | None = None,
+    fibre: AbstractFibre | None = None,
 ) -> Program[MapEstimate]:
     """The program of `map_estimate`, which never raises.
 

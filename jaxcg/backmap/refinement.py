@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from ..energy.base import SumEnergy
-from ..mapping.linear import Fibre
+from ..mapping.base import AbstractFibre
 from ..neighbors import neighbor_table
 from ..typing import Array
 from ._rows import gather_forces, volume_forces
@@ -52,7 +52,7 @@ class Schedule(NamedTuple):
 
 def refine(
     refiner: Refiner,
-    fibre: Fibre,
+    fibre: AbstractFibre,
     order: Array | np.ndarray,
     room: tuple[int, int],
     schedule: Schedule,

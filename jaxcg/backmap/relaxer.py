@@ -15,7 +15,7 @@ import numpy as np
 from ..energy import CMAPTorsion, HarmonicAngle, HarmonicBond, HarmonicTorsion, Nonbonded, PeriodicTorsion
 from ..energy.base import AbstractEnergy, SumEnergy
 from ..lockstep import Batched, Call, Program, alone, call, clock
-from ..mapping.linear import Fibre, LinearMap
+from ..mapping.base import AbstractFibre, AbstractLinearMap
 from ..neighbors import WIDTH, rounded_rows, sequential_order, suggest_room
 from ..posterior import Posterior
 from ..system import System
@@ -65,7 +65,7 @@ class Relaxer:
         self,
         system: System,
         energy: AbstractEnergy,
-        mapping: LinearMap,
+        mapping: AbstractLinearMap,
         *,
         prior_weight: float = 0.0,
         exact_prior_weight: float = 0.0,
@@ -224,7 +224,7 @@ class Relaxer:
 
     def _refinement(
         self, x: np.ndarray, noise: float | None, chunks: Sequence[int]
-    ) -> tuple[Refiner, Fibre, np.ndarray, tuple[int, int], Schedule, Any]:
+    ) -> tuple[Refiner, AbstractFibre, np.ndarray, tuple[int, int], Schedule, Any]:
         """Arguments of a refinement that do not depend on the structure."""
         if self._room is None:
             self._room = suggest_room(x, CUTOFF + SKIN, self._order)

@@ -56,10 +56,12 @@ class SparseMatrix(eqx.Module):
 
     def apply(self, x: Array | np.ndarray) -> Array:
         """Product with ``x``: (columns, ...) → (rows, ...), in the dtype of ``x``."""
+        _check_length(x, self.n_columns)
         return _bind(self._rows, self._columns, x)
 
     def apply_transpose(self, v: Array | np.ndarray) -> Array:
         """Product of the transpose with ``v``: (rows, ...) → (columns, ...), in the dtype of ``v``."""
+        _check_length(v, self.n_rows)
         return _bind(self._columns, self._rows, v)
 
     def entries(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -146,6 +148,12 @@ def _filled(rows, columns, values, chosen, n_rows: int):
         return padded_rows(rows, columns, np.asarray(values)[chosen], n_rows)
     index, number = padded_rows(rows, columns, chosen + 1, n_rows)
     return index, jnp.concatenate([jnp.zeros(1, values.dtype), values])[number.astype(np.int32)]
+
+
+def _check_length(x, expected: int):
+    # Gathers would silently take the last row for those that are not there.
+    if x.shape[0] != expected:
+        raise ValueError(f"the map takes an array of {expected} atoms or beads, got one of shape {tuple(x.shape)}.")
 
 
 def _bind(tables, tables_t, x) -> Array:

@@ -18,9 +18,10 @@ class LinearMap(AbstractLinearMap):
 
     Rows of W sum to one, so the map commutes with translations. Beads may share atoms (ring atoms of Martini 3)
     and atoms may belong to no bead. The Gram matrix W m⁻¹ Wᵀ is block diagonal, one small block for each
-    connected group of overlapping beads; only those blocks are ever formed.
+    connected group of overlapping beads; only those blocks are ever formed, when a fibre is asked for.
 
-    Build one with `LinearMap.center_of_mass`, `LinearMap.center_of_geometry` or `LinearMap.from_weights`.
+    Build one with `LinearMap.center_of_mass`, `LinearMap.center_of_geometry`, `LinearMap.per_group`, `LinearMap.slice`
+    or `LinearMap.from_weights`; `then` composes two.
 
     Source: Noid et al., J. Chem. Phys. 128, 244114 (2008), eqs. 3-5.
     """
@@ -93,6 +94,45 @@ class LinearMap(AbstractLinearMap):
     def center_of_geometry(groups: Sequence[Sequence[int]], n_atoms: int) -> "LinearMap":
         """Centre-of-geometry map: bead I sits at the plain mean of the atoms in ``groups[I]``."""
         return _from_groups(groups, [np.ones(len(group)) for group in groups], n_atoms)
+
+    @staticmethod
+    def per_group(group, weights: AtomScalars | None = None) -> "LinearMap":
+        """One bead for each group of atoms, e.g. for each residue or each molecule.
+
+        Arguments:
+            group: (atoms,) number of the bead each atom is in; −1 for none.
+            weights: (atoms,) weights of the means, e.g. masses, amu; equal ones when None.
+
+        Raises:
+            ValueError: a number between 0 and the largest that no atom has.
+        """
+        group = np.asarray(group, dtype=np.int64)
+        weights = np.ones(len(group)) if weights is None else np.asarray(weights, dtype=np.float64)
+        atom = np.flatnonzero(group >= 0)
+        n_beads = int(group.max(initial=-1)) + 1
+        totals = np.bincount(group[atom], weights=weights[atom], minlength=n_beads)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            shares = weights[atom] / totals[group[atom]]
+        return LinearMap.from_weights(group[atom], atom, shares, n_beads, len(group))
+
+    @staticmethod
+    def slice(atoms, n_atoms: int) -> "LinearMap":
+        """Beads that sit on single atoms, e.g. the Cα: bead I is atom ``atoms[I]``."""
+        atoms = np.asarray(atoms, dtype=np.int64)
+        return LinearMap.from_weights(np.arange(len(atoms)), atoms, np.ones(len(atoms)), len(atoms), n_atoms)
+
+    def then(self, other: "LinearMap") -> "LinearMap":
+        """This map followed by ``other``, which maps these beads on: beads defined on beads, W = W_other W_self.
+
+        Raises:
+            ValueError: ``other`` takes another number of beads than this map gives.
+        """
+        if other.n_atoms != self.n_beads:
+            raise ValueError(
+                f"LinearMap.then: the second map takes {other.n_atoms} beads, the first gives {self.n_beads}."
+            )
+        product = coo_array(other.matrix().tocsr() @ self.matrix().tocsr())
+        return LinearMap.from_weights(product.coords[0], product.coords[1], product.data, other.n_beads, self.n_atoms)
 
     # -- the map --------------------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..mapping.linear import Fibre
+from ..mapping.base import AbstractFibre
 from ..posterior import Posterior
 from ..typing import Array, AtomScalars, AtomVectors, BeadVectors, PRNGKeyArray, Scalar
 
@@ -22,7 +22,7 @@ class Geometry(eqx.Module):
     """
 
     masses: Array
-    fibre: Fibre | None
+    fibre: AbstractFibre | None
     dimension: int = eqx.field(static=True)
 
     def __init__(self, posterior: Posterior, masses: AtomScalars):
