@@ -34,7 +34,7 @@ _SHARED_LIPIDS = frozenset(["POPC", "POPE", "POPG", "POPS", "DOPC", "DPPC", "DPP
 
 
 @cache
-def martini(name: str = "martini3") -> MappingScheme:
+def martini(name: str = "martini3", source: str | None = None) -> MappingScheme:
     """The mapping of a Martini force field: ``"martini3"``, ``"martini2"``, ``"elnedyn22"`` or ``"martini3IDP"``."""
     target = MARTINI_NAMES.get(name.lower())
     if target is None:

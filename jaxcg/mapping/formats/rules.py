@@ -97,7 +97,7 @@ def build_map(
         if bead_names[bead] in here:
             raise InputError(f"bead {bead_names[bead]} appears twice in {atoms.residue_labels[residue]}.")
         here[bead_names[bead]] = bead
-    weights = [_mass(e) for e in atoms.elements] if masses is None else masses
+    weights = [atom_weight(e) for e in atoms.elements] if masses is None else masses
 
     rows, columns, values = [], [], []
     for residue, here in beads_of.items():
@@ -112,7 +112,7 @@ def build_map(
         present = {atoms.names[atom]: atom for atom in members.get(residue, ())}
         for name, shares in rule.shares.items():
             if name not in present:
-                if _is_heavy(name) and name not in rule.optional and any(shares.values()):
+                if is_heavy(name) and name not in rule.optional and any(shares.values()):
                     where = f" ({rule.source})" if rule.source else ""
                     raise InputError(f"{label}: the mapping{where} names atom {name}, which the residue lacks.")
                 continue
@@ -146,7 +146,8 @@ def check_beads(rule: ResidueRule, present: Sequence[str], label: str) -> None:
         raise InputError(f"{label}: bead {missing[0]} is missing ({expected}); add it or give the mapping without it.")
 
 
-def _mass(element: str) -> float:
+def atom_weight(element: str) -> float:
+    """Mass martinize2 weights an atom by: a whole number."""
     from_table = INTEGER_MASSES.get(element.upper())
     if from_table is not None:
         return from_table
@@ -157,5 +158,6 @@ def _mass(element: str) -> float:
     return float(round(Element.getBySymbol(element).mass.value_in_unit(dalton)))
 
 
-def _is_heavy(atom_name: str) -> bool:
+def is_heavy(atom_name: str) -> bool:
+    """Whether an atom of that name is no hydrogen."""
     return atom_name.lstrip("0123456789")[:1] not in ("H", "D")
