@@ -18,6 +18,7 @@ from jaxcg.mapping.optimal_force_maps import (
     force_variance,
     optimal_force_map,
 )
+from jaxcg.mapping.replicated import ReplicatedMap, explicit
 from jaxcg.units import GAS_CONSTANT
 
 N_ATOMS = 10
@@ -206,12 +207,27 @@ def test_neighbours_limit_the_atoms_and_nothing_else():
     np.testing.assert_allclose(dense(none.force_map), dense(aggregating_force_map(mapping, pairs)), atol=1e-12)
 
 
-def test_copies_of_a_molecule_are_frames():
-    """One map fitted to all copies; its conditions hold in each."""
-    f = some_forces(frames=40, atoms=4 * N_ATOMS).reshape(40, 4, N_ATOMS, 3)
-    fit = optimal_force_map(MAPS["slice"], f.reshape(-1, N_ATOMS, 3))
+@EVERY_CONSTRAINT
+def test_copies_of_a_molecule_share_one_map(x64, constraints):
+    """Fitted to all copies as to so many frames, stored once; its conditions hold in the whole system."""
+    mapping, pairs = MAPS["slice"], CONSTRAINTS[constraints]
+    f = some_forces(frames=40, atoms=4 * N_ATOMS)
+    whole = ReplicatedMap(mapping, 4)
+    # Every copy has these constraints; that one copy shows each is enough.
+    shown = None if pairs is None else np.concatenate([pairs[:1], pairs[1:] + 2 * N_ATOMS])
+    fit = optimal_force_map(whole, f, shown)
+    one = optimal_force_map(mapping, f.reshape(-1, N_ATOMS, 3), pairs)
     assert fit.frames == 160
-    np.testing.assert_allclose(fit.variance, force_variance(fit.force_map, f.reshape(-1, N_ATOMS, 3)), rtol=1e-10)
+    np.testing.assert_allclose(fit.variance, one.variance, rtol=1e-12)
+    np.testing.assert_allclose(dense(fit.force_map), np.kron(np.eye(4), dense(one.force_map)), atol=1e-13)
+    np.testing.assert_allclose(fit.force_map(f[0]), dense(fit.force_map) @ f[0], atol=1e-12)
+    np.testing.assert_allclose(whole(fit.force_map.transpose(f[0, :12])), f[0, :12], atol=1e-12)
+    for masses in (None, np.tile(MASSES, 4), np.linspace(1, 2, 4 * N_ATOMS)):
+        everywhere = None if pairs is None else np.concatenate([pairs + k * N_ATOMS for k in range(4)])
+        basic = dense(aggregating_force_map(whole, everywhere, masses))
+        np.testing.assert_allclose(basic, dense(aggregating_force_map(explicit(whole), everywhere, masses)), atol=1e-13)
+    with pytest.raises(ValueError, match="in different copies"):
+        aggregating_force_map(whole, np.array([[0, N_ATOMS]]))
 
 
 def test_few_frames_need_regularisation():

@@ -6,14 +6,17 @@ have the same mean; they differ in how much a single frame scatters about it.
 """
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
 import numpy as np
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
 from ..typing import Array, AtomArray, AtomScalars, BeadArray, Int
-from ._sparse import padded_rows, sparse_product
+from ._sparse import SparseMatrix
 from .base import AbstractLinearMap
 from .constraints import rigid_groups
+from .replicated import ReplicatedMap
 
 _TOLERANCE = 1e-6
 
@@ -31,10 +34,8 @@ class ForceMap(eqx.Module):
     Lett. 14, 3970 (2023), eqs. 4-6.
     """
 
-    _bead_atoms: Array | np.ndarray
-    _bead_coefficients: Array | np.ndarray
-    _atom_beads: Array | np.ndarray
-    _atom_coefficients: Array | np.ndarray
+    _one: SparseMatrix
+    copies: int = eqx.field(static=True)
     n_beads: int = eqx.field(static=True)
     n_atoms: int = eqx.field(static=True)
 
@@ -69,32 +70,38 @@ class ForceMap(eqx.Module):
             _check_constraints(matrix, np.asarray(constraints, dtype=np.int64).reshape(-1, 2))
         entries = matrix.tocoo()
         bead, atom = entries.coords
-        bead_atoms, bead_coefficients = padded_rows(bead, atom, entries.data, mapping.n_beads)
-        atom_beads, atom_coefficients = padded_rows(atom, bead, entries.data, mapping.n_atoms)
-        return ForceMap(
-            _bead_atoms=bead_atoms,
-            _bead_coefficients=bead_coefficients,
-            _atom_beads=atom_beads,
-            _atom_coefficients=atom_coefficients,
-            n_beads=mapping.n_beads,
-            n_atoms=mapping.n_atoms,
-        )
+        one = SparseMatrix.of(bead, atom, entries.data, mapping.n_beads, mapping.n_atoms)
+        return ForceMap(one, copies=1, n_beads=mapping.n_beads, n_atoms=mapping.n_atoms)
+
+    def replicated(self, copies: int) -> "ForceMap":
+        """The force map of ``copies`` equal molecules that follow each other (`ReplicatedMap`), stored once."""
+        if copies < 1:
+            raise ValueError(f"ForceMap: copies is {copies}; give at least 1.")
+        return ForceMap(self._one, self.copies * copies, self.n_beads * copies, self.n_atoms * copies)
 
     def __call__(self, forces: AtomArray) -> BeadArray:
         """Bead forces B f: (atoms, ...) → (beads, ...), in the units and dtype of ``forces``."""
-        return sparse_product(
-            self._bead_atoms, self._bead_coefficients, self._atom_beads, self._atom_coefficients, forces
-        )
+        return self._each(self._one.apply, forces, self.n_atoms)
 
     def transpose(self, v: BeadArray) -> AtomArray:
         """Bᵀ v: an atomic displacement that moves the beads by ``v`` and bends no constrained bond."""
-        return sparse_product(self._atom_beads, self._atom_coefficients, self._bead_atoms, self._bead_coefficients, v)
+        return self._each(self._one.apply_transpose, v, self.n_beads)
+
+    def _each(self, function, array, length: int) -> Array:
+        if array.shape[0] != length:
+            raise ValueError(f"ForceMap: expected an array of {length} rows, got one of shape {tuple(array.shape)}.")
+        if self.copies == 1:
+            return function(array)
+        array = jnp.asarray(array)
+        out = jax.vmap(function)(array.reshape(self.copies, -1, *array.shape[1:]))
+        return out.reshape(-1, *out.shape[2:])
 
     def entries(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Nonzero entries of B as ``(bead_index, atom_index, coefficient)``."""
-        coefficients = np.asarray(self._bead_coefficients)
-        slot, bead = np.nonzero(coefficients)
-        return bead, np.asarray(self._bead_atoms)[slot, bead], coefficients[slot, bead]
+        bead, atom, coefficient = self._one.entries()
+        copy = np.arange(self.copies)[:, None]
+        beads, atoms = bead + copy * self._one.n_rows, atom + copy * self._one.n_columns
+        return beads.ravel(), atoms.ravel(), np.tile(coefficient, self.copies)
 
     def matrix(self) -> coo_array:
         """B (beads × atoms) as a SciPy sparse array."""
@@ -122,6 +129,7 @@ def aggregating_force_map(
         mapping: the map of the positions.
         constraints: (pairs, 2) atoms joined by bonds of fixed length; None where the force field has none, or where
             forces include those of the constraints and no bond is constrained between beads and other atoms.
+            In a `ReplicatedMap` a bond found constrained in one copy is taken to be so in all.
         masses: (atoms,) positive masses, amu.
 
     Raises:
@@ -130,6 +138,12 @@ def aggregating_force_map(
 
     Source: Noid et al., J. Chem. Phys. 128, 244114 (2008), eq. 22 (disjoint beads); Ciccotti et al. (2005), eq. 9.
     """
+    if isinstance(mapping, ReplicatedMap):
+        one = mapping.one
+        rows = None if masses is None else np.asarray(masses).reshape(mapping.copies, -1)
+        if rows is None or np.all(rows == rows[0]):
+            folded = folded_pairs(constraints, one.n_atoms, mapping.copies)
+            return aggregating_force_map(one, folded, None if rows is None else rows[0]).replicated(mapping.copies)
     groups = rigid_groups(constraints, mapping.n_atoms)
     weights = reduced_weights(mapping, groups)
     if masses is None:
@@ -145,6 +159,23 @@ def aggregating_force_map(
     scaled = weights @ inverse
     reduced = coo_array(_inverse_of_blocks(csr_array(scaled @ weights.T)) @ scaled)
     return ForceMap.from_coefficients(*expanded(reduced, groups), mapping, constraints)
+
+
+def folded_pairs(pairs, n_atoms: int, copies: int) -> np.ndarray | None:
+    """Constrained pairs in copies of a molecule of ``n_atoms`` as pairs of its own atoms, each once.
+
+    Raises:
+        ValueError: a pair joins two copies, or indices out of range.
+    """
+    if pairs is None:
+        return None
+    pairs = np.asarray(pairs).reshape(-1, 2)
+    rigid_groups(pairs, n_atoms * copies)
+    between = np.flatnonzero(pairs[:, 0] // n_atoms != pairs[:, 1] // n_atoms)
+    if between.size:
+        i, j = pairs[between[0]]
+        raise ValueError(f"constraints: atoms {i} and {j} are in different copies of the molecule; map them as one.")
+    return np.unique(pairs % n_atoms, axis=0)
 
 
 def reduced_weights(mapping: AbstractLinearMap, groups: np.ndarray) -> csr_array:

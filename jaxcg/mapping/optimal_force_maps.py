@@ -18,7 +18,8 @@ from scipy.sparse import coo_array, csr_array
 from ..typing import Array, Float, Int
 from .base import AbstractLinearMap
 from .constraints import rigid_groups
-from .force_maps import ForceMap, aggregating_force_map, expanded, reduced_weights
+from .force_maps import ForceMap, aggregating_force_map, expanded, folded_pairs, reduced_weights
+from .replicated import ReplicatedMap
 
 _CHUNK = 4_000_000
 _RANK = 1e-10
@@ -29,7 +30,8 @@ class ForceMapFit(eqx.Module):
 
     Arguments:
         force_map: the map.
-        variance: (beads,) mean square of one component of the mapped force, (kJ/mol/nm)², over the fitted frames.
+        variance: (beads,) mean square of one component of the mapped force, (kJ/mol/nm)², over the fitted frames; of
+            the beads of one copy for a `ReplicatedMap`.
         aggregating_variance: (beads,) the same for the aggregating map.
         frames: number of frames (times copies) fitted to.
     """
@@ -55,6 +57,7 @@ class ForceMoments(eqx.Module):
     """
 
     mapping: AbstractLinearMap
+    copies: int
     _aggregating: ForceMap
     _constraints: np.ndarray | None
     _groups: np.ndarray
@@ -72,14 +75,20 @@ class ForceMoments(eqx.Module):
         """Moments of no frame yet.
 
         Arguments:
-            mapping: the map of the positions.
+            mapping: the map of the positions. The copies of a `ReplicatedMap` share one set of coefficients, fitted to
+                the forces of all, on atoms of the same copy.
             constraints: (pairs, 2) atoms joined by bonds of fixed length.
-            neighbours: for each bead the atoms that may have coefficients in its row (`bonded_neighbours`); atoms of
-                the aggregating map and atoms that constraints join to them are always added. None: all atoms.
+            neighbours: for each bead (of one copy) the atoms that may have coefficients in its row
+                (`bonded_neighbours`); atoms of the aggregating map and atoms that constraints join to them are always
+                added. None: all atoms.
 
         Raises:
             ValueError: no linear force map exists, or a wrong number of neighbour lists.
         """
+        copies = 1
+        if isinstance(mapping, ReplicatedMap):
+            mapping, copies = mapping.one, mapping.copies
+            constraints = folded_pairs(constraints, mapping.n_atoms, copies)
         groups = rigid_groups(constraints, mapping.n_atoms)
         n_groups = int(groups.max()) + 1
         aggregating = aggregating_force_map(mapping, constraints)
@@ -99,6 +108,7 @@ class ForceMoments(eqx.Module):
                     arrays.append(block)
         return ForceMoments(
             mapping=mapping,
+            copies=copies,
             _aggregating=aggregating,
             _constraints=None if constraints is None else np.asarray(constraints),
             _groups=groups,
@@ -118,15 +128,17 @@ class ForceMoments(eqx.Module):
             ValueError: a wrong number of atoms, or a force that is not finite.
         """
         forces = np.asarray(forces)
-        if forces.shape[1] != self.mapping.n_atoms:
-            raise ValueError(f"ForceMoments: forces on {forces.shape[1]} atoms, the map has {self.mapping.n_atoms}.")
+        n_atoms = self.mapping.n_atoms
+        if forces.shape[1] != n_atoms * self.copies:
+            raise ValueError(f"ForceMoments: forces on {forces.shape[1]} atoms, the map has {n_atoms * self.copies}.")
+        forces = forces.reshape(-1, n_atoms, 3)
         joined = len(self._groups) != self._groups.max() + 1
         gather = coo_array((np.ones(len(self._groups)), (self._groups, np.arange(len(self._groups))))).tocsr()
-        step = max(1, _CHUNK // (3 * forces.shape[1]))
+        step = max(1, _CHUNK // (3 * n_atoms))
         sums = [total.copy() for total in self._sums]
         for start in range(0, len(forces), step):
             chunk = forces[start : start + step].astype(np.float64).transpose(1, 0, 2)
-            chunk = chunk.reshape(forces.shape[1], -1)
+            chunk = chunk.reshape(n_atoms, -1)
             if not np.all(np.isfinite(chunk)):
                 raise ValueError("ForceMoments: forces are not all finite; leave the broken frames out.")
             if joined:
@@ -170,6 +182,7 @@ class ForceMoments(eqx.Module):
         index = (np.concatenate(rows), np.concatenate(columns))
         reduced = coo_array((np.concatenate(values), index), shape=shape)
         force_map = ForceMap.from_coefficients(*expanded(reduced, self._groups), self.mapping, self._constraints)
+        force_map = force_map.replicated(self.copies)
         return ForceMapFit(force_map=force_map, variance=after, aggregating_variance=before, frames=self.frames)
 
 
@@ -183,8 +196,8 @@ def optimal_force_map(
 ) -> ForceMapFit:
     """The valid linear force map whose mapped forces have the least variance over a trajectory.
 
-    For a long trajectory gather chunks with `ForceMoments`. For many equal molecules fit the map of one to the forces
-    of all copies, as so many frames: ``forces.reshape(frames * copies, atoms, 3)``.
+    For a long trajectory gather chunks with `ForceMoments`. For many equal molecules give a `ReplicatedMap`: one set of
+    coefficients is fitted to the forces of all copies.
 
     Arguments:
         mapping: the map of the positions.
