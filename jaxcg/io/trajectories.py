@@ -185,6 +185,7 @@ class _Other(Trajectory):
 
     def __init__(self, path: str, n_atoms: int | None):
         from MDAnalysis.coordinates.core import get_reader_for
+        from MDAnalysis.lib.formats.libdcd import DCDFile
 
         # MDAnalysis leaves an index and a lock beside the file it reads; a link keeps the user's folder clean.
         folder = tempfile.TemporaryDirectory(prefix="jaxcg-")
@@ -193,6 +194,9 @@ class _Other(Trajectory):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
+                if link.suffix.lower() == ".dcd":
+                    # Opened once before: MDAnalysis' reader prints a traceback of its own when that fails.
+                    DCDFile(str(link)).close()
                 self._reader: Any = get_reader_for(str(link))(str(link), n_atoms=n_atoms)
             except BaseException:
                 folder.cleanup()

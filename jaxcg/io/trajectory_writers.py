@@ -208,13 +208,14 @@ class _Pdb(TrajectoryWriter):
         for i, positions in enumerate(block.positions):
             if np.abs(positions).max(initial=0.0) >= 999.9:
                 raise InputError("PDB files hold coordinates below 1000 nm; write GRO or XTC.")
-            if not self._count and block.boxes[i].any():
-                lengths, angles = lengths_and_angles(block.boxes[i])
-                cell = "".join(f"{10 * length:9.3f}" for length in lengths) + "".join(f"{a:7.2f}" for a in angles)
-                self._file.write(f"CRYST1{cell} P 1           1\n")
             self._count += 1
             if self._several:
                 self._file.write(f"MODEL     {self._count:4d}\n")
+            if block.boxes[i].any():
+                # Within the model: there every reader finds the box of its frame.
+                lengths, angles = lengths_and_angles(block.boxes[i])
+                cell = "".join(f"{10 * length:9.3f}" for length in lengths) + "".join(f"{a:7.2f}" for a in angles)
+                self._file.write(f"CRYST1{cell} P 1           1\n")
             for head, (x, y, z), end in zip(self._heads, (positions * 10.0).tolist(), self._labels.ends.tolist()):
                 self._file.write(f"{head}{x:8.3f}{y:8.3f}{z:8.3f}  1.00  0.00\n")
                 if end:
