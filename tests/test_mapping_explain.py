@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from jaxcg.mapping import LinearMap
-from jaxcg.mapping.explain import explain
+from jaxcg.mapping.explain import explain, explain_model
+from jaxcg.mapping.formats.model import Atoms, CoarseModel
 from jaxcg.mapping.information import fluctuation_loss
 
 MASSES = np.array([12.0, 1.0, 1.0, 16.0, 14.0, 1.0, 32.0, 1.0])
@@ -73,6 +74,32 @@ def test_fluctuations_enter_the_table(x64):
         f"{100 * loss.fraction:.1f} % of the mass-weighted fluctuation is lost (50 frames, translation removed)."
         in text
     )
+
+
+def test_a_model_explains_itself_in_its_own_names():
+    atoms = Atoms(
+        names=tuple(NAMES),
+        elements=("",) * 8,
+        masses=MASSES,
+        residue=np.array([0, 0, 0, 0, 0, 1, 1, 1]),
+        residue_names=("ALA", "ION"),
+        residue_ids=("1", "2"),
+        chain_ids=("A", "A"),
+        bonds=None,
+        molecule=np.zeros(8, dtype=int),
+        molecule_names=("",),
+    )
+    model = CoarseModel(
+        mapping=MAP,
+        bead_names=("BB", "SC1", "X"),
+        bead_types=("P2", "TC3", "Q"),
+        residue_names=("ALA", "ALA", "ION"),
+        residue_ids=("1", "1", "2"),
+        chain_ids=("A", "A", "A"),
+        masses=np.array([72.0, 36.0, 36.0]),
+    )
+    found = explain_model(model, atoms)
+    assert found.text() == table(bead_masses=model.masses).text()
 
 
 def test_given_masses_and_wrong_lengths():

@@ -10,7 +10,7 @@ from ..typing import Array, AtomScalars, Float, Int
 from ._blocks import blocks_of, matrix_of
 from .base import AbstractLinearMap
 from .force_maps import aggregating_force_map
-from .pseudoinverse import positive_masses
+from .pseudoinverse import DEPENDENT, metric_masses
 
 _NOID = "Noid et al., J. Chem. Phys. 128, 244114 (2008)"
 _FORCES = (
@@ -106,14 +106,14 @@ def independent_beads(mapping: AbstractLinearMap, masses: AtomScalars | None = N
     Without it the Gram matrix W m⁻¹ Wᵀ is singular, coarse configurations lie in a subspace, and neither the
     density of y nor the potential of mean force exists on all of R^(3n).
     """
-    metric = positive_masses(masses, mapping.n_atoms, "independent_beads")
+    metric = metric_masses(masses, mapping, "independent_beads")
     beads = []
-    for block in blocks_of(mapping):
+    for block in blocks_of(mapping) if mapping.rank < 3 * mapping.n_beads else ():
         scaled = block.weights / np.sqrt(metric[block.atoms])[:, None, :]
         left, singular, _ = np.linalg.svd(scaled, full_matrices=True)
         padded = np.zeros(left.shape[:2])
         padded[:, : singular.shape[1]] = singular
-        open_ = padded <= 1e-8 * singular.max(axis=1, keepdims=True)
+        open_ = padded <= DEPENDENT * singular.max(axis=1, keepdims=True)
         # A bead is part of a dependence if a left null vector has weight on it.
         weight = np.sqrt(np.einsum("kbr,kr->kb", left**2, open_.astype(float)))
         beads.append(block.beads[weight > 1e-6])
@@ -169,7 +169,7 @@ def consistent_masses(mapping: AbstractLinearMap, masses: AtomScalars) -> np.nda
 
     Source: Noid et al., J. Chem. Phys. 128, 244114 (2008), consistency in momentum space.
     """
-    masses = positive_masses(masses, mapping.n_atoms, "consistent_masses")
+    masses = metric_masses(masses, mapping, "consistent_masses")
     matrix = matrix_of(mapping)
     inverse = np.bincount(
         matrix.coords[0], weights=matrix.data**2 / masses[matrix.coords[1]], minlength=mapping.n_beads

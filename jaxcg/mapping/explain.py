@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -11,7 +12,10 @@ from ._blocks import blocks_of, matrix_of
 from .base import AbstractLinearMap
 from .conditions import count
 from .information import FluctuationLoss
-from .pseudoinverse import positive_masses
+from .pseudoinverse import DEPENDENT, metric_masses
+
+if TYPE_CHECKING:
+    from .formats.model import Atoms, CoarseModel
 
 #: Headings of the table, in the order of `BeadRow.cells`.
 HEADINGS = ("bead", "name", "atoms (weights)", "mass/amu", "shared", "lost coordinates", "lost fluctuation")
@@ -144,7 +148,7 @@ def explain(
     Raises:
         ValueError: names or masses that do not fit the map.
     """
-    masses = positive_masses(masses, mapping.n_atoms, "explain")
+    masses = metric_masses(masses, mapping, "explain")
     _check_lengths(mapping, atom_names=atom_names, bead_names=bead_names, residues=residues, bead_masses=bead_masses)
     matrix = matrix_of(mapping).tocsr()
     matrix.sort_indices()
@@ -153,12 +157,13 @@ def explain(
     owned = csr_array((np.ones(matrix.nnz), matrix.indices, matrix.indptr), shape=matrix.shape)
     own_masses = np.asarray(owned @ (parts * masses) if bead_masses is None else bead_masses, dtype=np.float64)
     lost = np.asarray(3 * (owned @ parts))
-    rank = 0
-    for block in blocks_of(mapping):
+    full = mapping.rank == 3 * mapping.n_beads
+    if full:
+        lost -= 3
+    for block in () if full else blocks_of(mapping):
         singular = np.linalg.svd(block.weights, compute_uv=False)
-        ranks = (singular > 1e-10 * singular.max(axis=1, keepdims=True)).sum(axis=1)
+        ranks = (singular > DEPENDENT * singular.max(axis=1, keepdims=True)).sum(axis=1)
         lost[block.beads] -= 3 * (ranks / block.beads.shape[1])[:, None]
-        rank += 3 * int(ranks.sum())
 
     fractions = None if loss is None else loss.bead_fraction
     rows = []
@@ -182,10 +187,29 @@ def explain(
         rows=tuple(rows),
         n_atoms=mapping.n_atoms,
         n_beads=mapping.n_beads,
-        rank=rank,
-        nullity=3 * mapping.n_atoms - rank,
+        rank=mapping.rank,
+        nullity=mapping.nullity,
         unmapped=np.flatnonzero(often == 0),
         n_shared=int((often > 1).sum()),
+        loss=loss,
+    )
+
+
+def explain_model(model: "CoarseModel", atoms: "Atoms", loss: FluctuationLoss | None = None) -> Explanation:
+    """What the map of a coarse model keeps and loses, in the names of the model and of its atoms.
+
+    Arguments:
+        model: from `jaxcg.mapping.formats`, with a linear map.
+        atoms: the atoms it was built for.
+        loss: `fluctuation_loss` of a trajectory.
+    """
+    return explain(
+        model.mapping,
+        atoms.masses,
+        atom_names=atoms.names,
+        bead_names=model.bead_names,
+        residues=[f"{name} {number}" for name, number in zip(model.residue_names, model.residue_ids, strict=True)],
+        bead_masses=model.masses,
         loss=loss,
     )
 

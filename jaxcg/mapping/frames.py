@@ -272,15 +272,21 @@ class FrameReport:
         """(beads,) whether the frame of a bead is not determined by its moments."""
         return np.array([kind != "asymmetric" for kind in self.kinds])
 
-    def __str__(self) -> str:
+    def text(self, most_rows: int | None = None) -> str:
+        """The degenerate beads, one line each; of more than ``most_rows`` only the first are listed."""
         found = np.flatnonzero(self.degenerate)
         lines = [f"{len(found)} of {len(self.kinds)} beads have a frame that their moments of inertia leave open."]
         lines += [
             f"bead {bead}: {self.kinds[bead]}, {_OPEN[self.kinds[bead]]}; gaps {self.gaps[bead, 0]:.2e}, "
             f"{self.gaps[bead, 1]:.2e} of the trace"
-            for bead in found
+            for bead in found[:most_rows]
         ]
+        if most_rows is not None and len(found) > most_rows:
+            lines.append(f"... and {len(found) - most_rows} more")
         return "\n".join(lines)
+
+    def __str__(self) -> str:
+        return self.text(20)
 
 
 _OPEN = {

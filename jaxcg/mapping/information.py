@@ -12,8 +12,8 @@ from scipy.sparse import coo_array
 
 from ..typing import Array, AtomArray, AtomScalars, AtomVectors, Float, Int
 from ._blocks import blocks_of, matrix_of
-from .base import AbstractLinearMap
-from .pseudoinverse import MinimumNorm, positive_masses
+from .base import AbstractFibre, AbstractLinearMap
+from .pseudoinverse import DEPENDENT, metric_masses
 from .rotations import superposition
 
 #: Which global motion is taken out of a trajectory before its fluctuations are counted.
@@ -38,7 +38,7 @@ def split(mapping: AbstractLinearMap, displacement: AtomArray, masses: AtomScala
         displacement: (atoms, ...) displacement (nm) or velocity (nm/ps).
         masses: (atoms,) masses of the metric, amu; unit masses when None.
     """
-    kept = MinimumNorm.of(mapping, masses).project(displacement)
+    kept = _fibre(mapping, metric_masses(masses, mapping, "split")).lift(mapping(displacement))
     return Split(kept, displacement - kept)
 
 
@@ -55,7 +55,7 @@ def null_space(mapping: AbstractLinearMap, masses: AtomScalars | None = None) ->
     Returns:
         Sparse (atoms, atoms − rank/3), columns in the order of the blocks.
     """
-    metric = positive_masses(masses, mapping.n_atoms, "null_space")
+    metric = metric_masses(masses, mapping, "null_space", everywhere=True)
     rows, columns, values = [], [], []
     column = 0
     mapped = np.zeros(mapping.n_atoms, dtype=bool)
@@ -63,7 +63,7 @@ def null_space(mapping: AbstractLinearMap, masses: AtomScalars | None = None) ->
         mapped[block.atoms] = True
         root = 1.0 / np.sqrt(metric[block.atoms])
         _, singular, right = np.linalg.svd(block.weights * root[:, None, :], full_matrices=True)
-        ranks = (singular > 1e-10 * singular.max(axis=1, keepdims=True)).sum(axis=1)
+        ranks = (singular > DEPENDENT * singular.max(axis=1, keepdims=True)).sum(axis=1)
         # One entry for every (block, vector, atom) with vector not of the row space.
         basis = right * root[:, None, :]
         free = np.arange(right.shape[1]) >= ranks[:, None]
@@ -154,7 +154,7 @@ class FluctuationAnalysis(eqx.Module):
     Source: pairwise update of means and sums of squares, Chan, Golub & LeVeque, Am. Stat. 37, 242 (1983).
     """
 
-    _reconstruct: MinimumNorm
+    _fibre: AbstractFibre
     masses: Array | np.ndarray
     removed: Removed = eqx.field(static=True)
 
@@ -176,8 +176,8 @@ class FluctuationAnalysis(eqx.Module):
                 f'FluctuationAnalysis: removed is "{removed}"; give "nothing", "translation" or '
                 '"translation and rotation".'
             )
-        metric = positive_masses(masses, mapping.n_atoms, "FluctuationAnalysis")
-        return FluctuationAnalysis(_reconstruct=MinimumNorm.of(mapping, metric), masses=metric, removed=removed)
+        metric = metric_masses(masses, mapping, "FluctuationAnalysis")
+        return FluctuationAnalysis(_fibre=_fibre(mapping, metric), masses=metric, removed=removed)
 
     def init(self, reference: AtomVectors) -> FluctuationState:
         """Empty sums, with the configuration (atoms, 3), nm, that frames are superposed on, e.g. the first frame."""
@@ -192,7 +192,7 @@ class FluctuationAnalysis(eqx.Module):
         frames = jnp.asarray(frames).astype(state.reference.dtype)
         # Deviations from the reference keep the digits that positions far from the origin would cost.
         moved = jax.vmap(self._aligned, in_axes=(0, None))(frames, state.reference) - state.reference
-        lost = moved - jax.vmap(self._reconstruct.project)(moved)
+        lost = jax.vmap(self._fibre.tangent)(moved)
         mean, spread = _merge(state.frames, state.mean, state.spread, moved)
         mean_lost, spread_lost = _merge(state.frames, state.mean_lost, state.spread_lost, lost)
         count = state.frames + frames.shape[0]
@@ -210,7 +210,7 @@ class FluctuationAnalysis(eqx.Module):
         masses = np.asarray(self.masses, dtype=np.float64)
         total = masses * np.asarray(state.spread, dtype=np.float64) / (frames - 1)
         lost = masses * np.asarray(state.spread_lost, dtype=np.float64) / (frames - 1)
-        matrix = matrix_of(self._reconstruct.mapping)
+        matrix = matrix_of(self._fibre.mapping)
         owners = coo_array((np.ones(matrix.nnz), matrix.coords), shape=matrix.shape).tocsr()
         parts = 1.0 / np.maximum(owners.sum(axis=0), 1.0)
         return FluctuationLoss(frames, total, lost, owners @ (parts * total), owners @ (parts * lost), self.removed)
@@ -252,6 +252,11 @@ def fluctuation_loss(
     if state is None:
         raise ValueError("fluctuation_loss: the trajectory has no frames.")
     return analysis.result(state)
+
+
+def _fibre(mapping: AbstractLinearMap, masses: np.ndarray) -> AbstractFibre:
+    """The fibre; massless sites in no bead, which it leaves alone, get a mass that can be divided by."""
+    return mapping.fibre(np.where(masses > 0, masses, 1.0))
 
 
 def _merge(count, mean, spread, new):

@@ -12,6 +12,9 @@ from ._blocks import blocks_of
 from ._sparse import padded_rows, sparse_product
 from .base import AbstractLinearMap
 
+#: Singular values under this fraction of the largest belong to beads that depend on others, as in the rank of maps.
+DEPENDENT = 1e-5
+
 
 @dataclass(frozen=True)
 class Reconstruction:
@@ -64,7 +67,7 @@ class MinimumNorm(eqx.Module):
         mapping: AbstractLinearMap,
         masses: AtomScalars | None = None,
         *,
-        truncation: float = 1e-8,
+        truncation: float = DEPENDENT,
         tikhonov: float = 0.0,
     ) -> "MinimumNorm":
         """The reconstruction for a map.
@@ -78,7 +81,7 @@ class MinimumNorm(eqx.Module):
         Raises:
             ValueError: masses not positive or not one per atom, or a parameter out of range.
         """
-        metric = positive_masses(masses, mapping.n_atoms, "MinimumNorm")
+        metric = metric_masses(masses, mapping, "MinimumNorm")
         if not 0 < truncation < 1:
             raise ValueError(f"MinimumNorm: truncation is {truncation}; give a fraction between 0 and 1.")
         if not (np.isfinite(tikhonov) and tikhonov >= 0):
@@ -148,7 +151,7 @@ def minimum_norm(
     y: BeadArray,
     masses: AtomScalars | None = None,
     *,
-    truncation: float = 1e-8,
+    truncation: float = DEPENDENT,
     tikhonov: float = 0.0,
 ) -> Reconstruction:
     """Reconstruction of smallest norm from the beads ``y``, with residual and rank; see `MinimumNorm`.
@@ -162,20 +165,28 @@ def minimum_norm(
     return MinimumNorm.of(mapping, masses, truncation=truncation, tikhonov=tikhonov).solve(y)
 
 
-def positive_masses(masses: AtomScalars | None, n_atoms: int, who: str) -> np.ndarray:
-    """(atoms,) float64 masses, ones for None.
+def metric_masses(
+    masses: AtomScalars | None, mapping: AbstractLinearMap, who: str, *, everywhere: bool = False
+) -> np.ndarray:
+    """(atoms,) float64 masses of a metric, ones for None.
+
+    They must be positive for atoms that the map uses (``everywhere``: for all); massless sites outside beads are fine.
 
     Raises:
-        ValueError: traced, not one per atom, or not positive.
+        ValueError: traced, not one per atom, negative, or zero where they may not be.
     """
     if masses is None:
-        return np.ones(n_atoms)
+        return np.ones(mapping.n_atoms)
     if isinstance(masses, Tracer):
         raise ValueError(f"{who}: the masses must be known when it is built; build it outside jit and grad.")
     masses = np.asarray(masses, dtype=np.float64)
-    if masses.shape != (n_atoms,):
-        raise ValueError(f"{who}: masses have shape {masses.shape}; give one mass for each of the {n_atoms} atoms.")
-    wrong = np.flatnonzero(~(np.isfinite(masses) & (masses > 0)))
+    if masses.shape != (mapping.n_atoms,):
+        raise ValueError(
+            f"{who}: masses have shape {masses.shape}; give one mass for each of the {mapping.n_atoms} atoms."
+        )
+    needed = np.full(mapping.n_atoms, everywhere)
+    needed[mapping.entries()[1]] = True
+    wrong = np.flatnonzero(~(np.isfinite(masses) & (masses >= 0)) | (needed & (masses == 0)))
     if wrong.size:
         raise ValueError(
             f"{who}: mass of atom {wrong[0]} is {masses[wrong[0]]}; the mass metric needs positive masses "
