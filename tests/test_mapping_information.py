@@ -7,6 +7,7 @@ from scipy.spatial.transform import Rotation
 
 from jaxcg.mapping import LinearMap
 from jaxcg.mapping.information import FluctuationAnalysis, fluctuation_loss, null_space, split
+from jaxcg.mapping.replicated import ReplicatedMap, explicit
 
 N = 10
 MASSES = np.random.default_rng(0).uniform(1, 16, size=N)
@@ -154,6 +155,17 @@ def test_single_precision_far_from_the_origin():
     centred = frames.astype(float) - frames.astype(float).mean(axis=0)
     expected = MASSES * np.sum(centred**2, axis=(0, 2)) / 199
     np.testing.assert_allclose(found.atom_fluctuation, expected, rtol=1e-5)
+
+
+def test_replicated_molecules_are_analysed_like_one_large_map(x64):
+    one = build("overlapping")
+    many = ReplicatedMap(one, 3)
+    masses = np.tile(MASSES, 3)
+    x = np.random.default_rng(12).normal(size=(20, 3 * N, 3))
+    found, expected = (fluctuation_loss(m, masses, [x]) for m in (many, explicit(many)))
+    np.testing.assert_allclose(found.bead_loss, expected.bead_loss, rtol=1e-12)
+    np.testing.assert_allclose(split(many, x[0], masses).lost, split(explicit(many), x[0], masses).lost, atol=1e-13)
+    assert null_space(many, masses).shape == (3 * N, many.nullity // 3)
 
 
 def test_refusals():

@@ -119,7 +119,7 @@ class FrameMap(AbstractFrameMap):
     def place(self, centers: BeadVectors, rotations: Rotations) -> Array:
         """Rigid reference fragments put at the given frames: (atoms, 3), nm.
 
-        Exact inverse of the map for configurations whose beads have the shape of the reference. Atoms of several
+        Exact inverse of the map for beads of the shape of the reference and three different moments. Atoms of several
         beads sit at the mean of the places their beads give them; atoms in no bead at the origin.
 
         Raises:
@@ -382,7 +382,7 @@ class _Layout(eqx.Module):
         """x = c + R b for every slot, and for every atom the mean over its slots."""
         centers, rotations = jnp.asarray(centers), jnp.asarray(rotations)
         placed = centers[:, None] + _einsum("nij,nwj->nwi", rotations, jnp.asarray(body).astype(centers.dtype))
-        often = np.maximum(self.present.sum(axis=0), 1.0)
+        often = jnp.maximum(jnp.sum(jnp.asarray(self.present), axis=0), 1.0)
         back = self.filled / often[self.index]
         return sparse_product(self.slots, self.present / often, self.index, back, placed.reshape(-1, 3))
 
