@@ -12,6 +12,7 @@ from ..base import AbstractLinearMap, AbstractMap
 from ..force_maps import ForceMap
 from ..linear import LinearMap
 from ..replicated import JoinedMap, ReplicatedMap
+from ..virtual_sites import Site, with_virtual_sites
 from .model import Atoms, CoarseModel, Interaction
 from .pieces import Molecule, Piece
 
@@ -179,9 +180,18 @@ def bonds_between(bonds: np.ndarray | None, entries, n_atoms: int) -> np.ndarray
 
 
 def _mapping(entries, placed: list[Placed], n_beads: int, n_atoms: int) -> AbstractMap:
-    sites = [(part, site) for part in placed for site in part.piece.sites]
+    sites = [
+        Site(int(beads[site.bead]), site.kind, tuple(beads[list(site.beads)].tolist()), site.parameters)
+        for part in placed
+        for beads in (part.beads if part.piece.sites else ())
+        for site in part.piece.sites
+    ]
     if sites:
-        raise InputError("virtual sites other than linear ones are not supported yet.")
+        # The sites' numbers are kept free: the linear map makes the other beads, closed up.
+        own = np.setdiff1d(np.arange(n_beads), [site.bead for site in sites])
+        bead, atom, weight = entries
+        base = LinearMap.from_weights(np.searchsorted(own, bead), atom, weight, len(own), n_atoms)
+        return with_virtual_sites(base, sites)
     cuts = _cuts(placed, n_beads, n_atoms)
     bead, atom, weight = entries
     order = np.argsort(bead, kind="stable")

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from ...errors import InputError
 
 #: How many beads each kind of virtual site is built on; None: any number.
-SITE_KINDS: dict[str, int | None] = {"linear": None, "3fd": 3, "3fad": 3, "3out": 3}
-#: How many parameters the non-linear kinds take (GROMACS manual: a, d; θ in degrees, d; a, b, c in 1/nm).
-SITE_PARAMETERS = {"3fd": 2, "3fad": 2, "3out": 3}
+SITE_KINDS: dict[str, int | None] = {"linear": None, "2fd": 2, "3fd": 3, "3fad": 3, "3out": 3, "4fdn": 4}
+#: How many parameters the non-linear kinds take; their meaning is that of `jaxcg.mapping.virtual_sites.Site`.
+SITE_PARAMETERS = {"2fd": 1, "3fd": 2, "3fad": 2, "3out": 3, "4fdn": 3}
 #: How many beads each kind of named interaction joins.
 INTERACTION_KINDS = {"bond": 2, "angle": 3, "dihedral": 4, "constraint": 2}
 WEIGHTINGS = ("mass", "geometry")

@@ -23,8 +23,8 @@ molecules:                    # beads of a whole molecule
       - {name: A, type: C3, atoms: ["1:CHL:C", "2:CH2:C"], weights: [15, 14], force-weights: [1, 1]}
       - {name: B, type: C3, atoms: ["2:CH2:H1", "3:CHR:C"], residue: 3}
       - {name: C, type: C3, atoms: ["3:CHR:H1"]}
-      # virtual sites: linear (parameters: mass, geometry or numbers), 3fd (a, d), 3fad (θ in degrees, d) and
-      # 3out (a, b, c) as GROMACS defines them, lengths in nm
+      # virtual sites: linear (parameters: mass, geometry or a weight for each bead), and as GROMACS defines them
+      # 2fd (a), 3fd (a, d), 3fad (θ in degrees, d), 3out (a, b, c) and 4fdn (a, b, c), lengths in nm
       - {name: V, type: U, site: linear, beads: [A, B], parameters: [0.4, 0.6]}
       - {name: W, type: U, site: 3fd, beads: [A, B, C], parameters: [0.5, 0.1]}
     bonds: {bond: [[A, B], [B, C]]}

@@ -8,18 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ...errors import InputError
+from ..virtual_sites import Site
 from .document import AtomName, BeadRule, BondedRule, MappingFile, MoleculeRule, SiteRule
 from .model import Atoms
-
-
-@dataclass(frozen=True)
-class Site:
-    """A virtual site that is no linear function of the atoms: its bead, the beads it stands on, its constants."""
-
-    kind: str
-    bead: int
-    beads: tuple[int, ...]
-    parameters: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -274,7 +265,7 @@ def place_site(builder: PieceBuilder, site: SiteRule, named: Mapping[str, int], 
     builder.anchors[number] = builder.anchors[parents[0]]
     if site.kind != "linear":
         assert not isinstance(site.parameters, str)
-        builder.sites.append(Site(site.kind, number, tuple(parents), site.parameters))
+        builder.sites.append(Site(number, site.kind, tuple(parents), site.parameters))
         return
     bead_masses = np.array([sum(masses[atom] for atom in builder.rows[parent]) for parent in parents])
     weights = weights_of(site.parameters, bead_masses)
