@@ -31,7 +31,7 @@ class SoftAssignment(eqx.Module):
     Source: Wang and Gómez-Bombarelli, npj Comput. Mater. 5, 125 (2019), eqs. 1-4.
     """
 
-    logits: Float[Array, "beads atoms"]
+    logits: Float[Array | np.ndarray, "beads atoms"]
     masses: AtomScalars | None = None
 
     @staticmethod
@@ -95,7 +95,7 @@ def force_moments(forces: Float[Array | np.ndarray, "frames atoms 3"]) -> Float[
 
 
 def reconstruction_error(
-    weights: Float[Array, "beads atoms"], moments: Float[Array, "atoms atoms"], noise: float | Scalar
+    weights: Float[Array, "beads atoms"], moments: Float[Array | np.ndarray, "atoms atoms"], noise: float | Scalar
 ) -> Scalar:
     """Mean square error per atom of the best linear back-map from the beads, nm².
 
@@ -111,17 +111,24 @@ def reconstruction_error(
     Source: Gaussian conditioning, x* = S Wᵀ (W S Wᵀ + σ²)⁻¹ y with S the moments about the centroid of the beads.
     """
     n_beads, n_atoms = weights.shape
+    moments = jnp.asarray(moments, weights.dtype)
     centre = jnp.mean(weights, axis=0)
     relative = jnp.eye(n_atoms, dtype=weights.dtype) - centre
     beads = weights - centre
     cross = _dot(_dot(relative, moments), beads.T)
-    gram = _dot(_dot(beads, moments), beads.T) + 3 * noise**2 * jnp.eye(n_beads, dtype=weights.dtype)
+    gram = _dot(_dot(beads, moments), beads.T)
+    # Relative positions say nothing of the beads' centroid: that direction is filled, and nothing projects onto it.
+    fill = jnp.trace(gram) / n_beads**2
+    gram = gram + fill + 3 * noise**2 * jnp.eye(n_beads, dtype=weights.dtype)
     total = jnp.sum(_dot(relative, moments) * relative)
-    return (total - jnp.sum(_dot(cross, jnp.linalg.inv(gram)) * cross)) / n_atoms
+    known = jnp.sum(_dot(cross, jnp.linalg.inv(gram)) * cross)
+    return (total - known) / n_atoms + 3 * noise**2 / n_beads
 
 
 def mapped_force_variance(
-    weights: Float[Array, "beads atoms"], moments: Float[Array, "atoms atoms"], masses: AtomScalars | None = None
+    weights: Float[Array, "beads atoms"],
+    moments: Float[Array | np.ndarray, "atoms atoms"],
+    masses: AtomScalars | None = None,
 ) -> Scalar:
     """Mean square force on a bead, averaged over the beads, (kJ/mol/nm)².
 
@@ -132,6 +139,7 @@ def mapped_force_variance(
         moments: `force_moments`.
         masses: (atoms,) amu.
     """
+    moments = jnp.asarray(moments, weights.dtype)
     scaled = weights if masses is None else weights / jnp.asarray(masses, weights.dtype)
     coefficients = jnp.linalg.solve(_dot(scaled, weights.T), scaled)
     return jnp.sum(_dot(coefficients, moments) * coefficients) / weights.shape[0]
@@ -174,9 +182,9 @@ class MapTrainer(eqx.Module):
     def of(
         n_beads: int,
         x: Float[Array | np.ndarray, "frames atoms 3"] | None = None,
-        forces: Float[Array | np.ndarray, "frames atoms 3"] | None = None,
+        forces: Float[Array | np.ndarray, "force_frames force_atoms 3"] | None = None,
         *,
-        masses: AtomScalars | None = None,
+        masses: Float[Array | np.ndarray, " masses"] | None = None,
         force_weight: float = 1.0,
         noise: float = 0.02,
         temperature: Callable | None = None,
@@ -295,8 +303,8 @@ def learn_map(trainer: MapTrainer, key: PRNGKeyArray, *, steps: int = 500, start
     Source: Wang and Gómez-Bombarelli, npj Comput. Mater. 5, 125 (2019); starts at random and slow cooling as in
     deterministic annealing, Rose, Proc. IEEE 86, 2210 (1998).
     """
-    assignments, history = _train(trainer, jax.random.split(key, starts), steps)
-    groups = np.asarray(jnp.argmax(assignments.logits, axis=1))
+    logits, history = _train(trainer, jax.random.split(key, starts), steps)
+    groups = np.asarray(jnp.argmax(logits, axis=1))
     losses = np.full(starts, np.inf)
     for start, group in enumerate(groups):
         if len(np.unique(group)) == trainer.n_beads:
@@ -307,17 +315,17 @@ def learn_map(trainer: MapTrainer, key: PRNGKeyArray, *, steps: int = 500, start
             f"learn_map: all {starts} starts ended with an empty bead; use fewer than {trainer.n_beads} beads, "
             "more starts, or slower cooling (temperature, steps)."
         )
-    assignment = SoftAssignment(assignments.logits[best], trainer.masses)
+    assignment = SoftAssignment(logits[best], trainer.masses)
     return LearnedMap(assignment.harden(), assignment, float(losses[best]), best, losses, history)
 
 
 @eqx.filter_jit
-def _train(trainer: MapTrainer, keys: PRNGKeyArray, steps: int) -> tuple[SoftAssignment, TrainingInfo]:
+def _train(trainer: MapTrainer, keys: Array, steps: int):
     def one(key):
         state, history = jax.lax.scan(lambda state, _: trainer.step(state), trainer.init(key), length=steps)
-        return state.assignment, history
+        return state.assignment.logits, history
 
-    return jax.vmap(one, out_axes=(SoftAssignment(0, None), 0))(keys)  # pyright: ignore[reportArgumentType]
+    return jax.vmap(one)(keys)
 
 
 @eqx.filter_jit
