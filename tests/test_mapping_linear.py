@@ -198,6 +198,130 @@ def test_centres_of_mass_and_geometry(masses, x):
         np.testing.assert_allclose(plain[bead], x[group].mean(axis=0), atol=1e-13)
 
 
+def test_slices_groups_and_composition(x64, masses, x):
+    np.testing.assert_array_equal(LinearMap.slice([3, 0], N_ATOMS)(x), x[[3, 0]])
+    residue = np.array([0, 0, 1, 1, 1, -1, 2, 2, 2, 2, -1, 3, 3, 0])
+    groups = [np.flatnonzero(residue == r) for r in range(4)]
+    for weights, same in (
+        (masses, LinearMap.center_of_mass(groups, masses)),
+        (None, LinearMap.center_of_geometry(groups, N_ATOMS)),
+    ):
+        made = LinearMap.per_group(residue, weights)
+        np.testing.assert_allclose(made.matrix().toarray(), same.matrix().toarray(), atol=1e-15)
+    with pytest.raises(ValueError, match="bead 1 has no atom"):
+        LinearMap.per_group([0, 2])
+    # Beads on beads: half-way points, and one bead as it is.
+    first = build(ENTRIES, 5)
+    second = LinearMap.from_weights([0, 0, 1, 1, 2], [0, 1, 1, 4, 3], [0.5, 0.5, 0.5, 0.5, 1.0], 3, 5)
+    composed = first.then(second)
+    np.testing.assert_allclose(composed.matrix().toarray(), second.matrix() @ dense(ENTRIES, 5), atol=1e-15)
+    np.testing.assert_allclose(composed(x), second(first(x)), atol=1e-14)
+    with pytest.raises(ValueError, match="the second map takes 5 beads, the first gives 3"):
+        composed.then(second.then(LinearMap.slice(range(3), 3)))
+
+
+# -- many atoms ---------------------------------------------------------------------------------------------------
+
+
+def chain(n_beads, repeated=0):
+    """Beads of four atoms of which each shares two with the next one, and some of the beads once more."""
+    bead = np.repeat(np.arange(n_beads), 4)
+    atom = (np.arange(n_beads)[:, None] * 2 + np.arange(4)).ravel()
+    weight = np.random.default_rng(8).uniform(0.1, 1, size=len(bead))
+    weight /= np.repeat(weight.reshape(-1, 4).sum(axis=1), 4)
+    again = slice(0, 4 * repeated)
+    bead, atom = np.append(bead, bead[again] + n_beads), np.append(atom, atom[again])
+    return LinearMap.from_weights(bead, atom, np.append(weight, weight[again]), n_beads + repeated, 2 * n_beads + 2)
+
+
+def test_long_chains_of_overlapping_beads(x64):
+    """Blocks too large to be inverted are eliminated sparsely: the same fibre as with the dense inverse."""
+    mapping = chain(500, repeated=3)
+    matrix, rng = mapping.matrix().toarray(), np.random.default_rng(9)
+    masses, x = rng.uniform(1, 16, size=mapping.n_atoms), rng.normal(size=(mapping.n_atoms, 3))
+    y = matrix @ rng.normal(size=x.shape)
+    assert mapping.rank == 3 * 500
+    fibre = mapping.fibre(masses)
+    assert fibre._chains is not None
+    lift = matrix.T / masses[:, None] @ np.linalg.pinv(matrix / masses @ matrix.T, rcond=1e-12, hermitian=True)
+    lifted, tangent, cotangent, on = jax.jit(
+        lambda x, y: (fibre.lift(y), fibre.tangent(x), fibre.cotangent(x), fibre.retract(x, y))
+    )(x, y)
+    np.testing.assert_allclose(lifted, lift @ y, atol=1e-9)
+    np.testing.assert_allclose(tangent, x - lift @ (matrix @ x), atol=1e-9)
+    np.testing.assert_allclose(cotangent, x - matrix.T @ (lift.T @ x), atol=1e-9)
+    np.testing.assert_allclose(matrix @ on, y, atol=1e-11)
+    np.testing.assert_allclose(fibre.matrix() @ y, lifted, atol=1e-10)
+    with pytest.raises(ValueError, match="masses that are known, not traced"):
+        jax.jit(lambda m: mapping.fibre(m).tangent(x))(masses)
+
+
+def test_the_factors_of_a_chain_grow_with_its_length():
+    fibre = chain(20_000).fibre()
+    size = sum(leaf.size for leaf in jax.tree.leaves(fibre))
+    assert size < 150 * 20_000
+
+
+def test_a_dense_mesh_of_beads_is_refused():
+    n = 600
+    bead, atom = np.nonzero(np.random.default_rng(10).random((n, 3 * n)) < 0.2)
+    weight = 1.0 / np.bincount(bead)[bead]
+    mapping = LinearMap.from_weights(
+        np.append(bead, range(n)),
+        np.append(atom, np.arange(n) + 3 * n),
+        np.append(weight / 2, np.full(n, 0.5)),
+        n,
+        4 * n,
+    )
+    with pytest.raises(ValueError, match="600 beads overlap in one dense mesh"):
+        mapping.fibre()
+
+
+def test_one_wide_bead_costs_what_it_has(x64):
+    """Among small beads a bead of many atoms, and an atom of many beads, get tables of their own."""
+    n = 5000
+    bead = np.concatenate([np.zeros(n, int), 1 + np.arange(n) // 2, 1 + np.arange(n // 2)])
+    atom = np.concatenate([np.arange(n), n + np.arange(n), np.full(n // 2, 2 * n)])
+    mapping = LinearMap.from_weights(bead, atom, 1.0 / np.bincount(bead)[bead], n // 2 + 1, 2 * n + 1)
+    assert sum(leaf.size for leaf in jax.tree.leaves(mapping)) < 20 * mapping.n_atoms
+    assert mapping.rank == 3 * mapping.n_beads
+    matrix, rng = mapping.matrix(), np.random.default_rng(11)
+    assert len(matrix.data) == len(bead)
+    x, y = rng.normal(size=(mapping.n_atoms, 3)), rng.normal(size=(mapping.n_beads, 3))
+    np.testing.assert_allclose(mapping(x), matrix @ x, atol=1e-13)
+    np.testing.assert_allclose(mapping.transpose(y), matrix.T @ y, atol=1e-13)
+    batch = jax.vmap(jax.vmap(mapping))(np.stack([x, 2 * x, 3 * x, 4 * x]).reshape(2, 2, -1, 3))
+    np.testing.assert_allclose(batch[1, 1], 4 * (matrix @ x), atol=1e-13)
+    gradient = jax.grad(lambda x: jnp.sum(y * mapping(x)))(x)
+    np.testing.assert_allclose(gradient, matrix.T @ y, atol=1e-13)
+
+
+def test_gradients_reach_the_weights(x64, x):
+    """Learned maps: the weights in the tables may be differentiated."""
+    mapping = build(ENTRIES, 5)
+    float_leaves, others = eqx.partition(mapping, eqx.is_inexact_array_like)
+    gradient = jax.grad(lambda leaves: jnp.sum(jnp.sin(eqx.combine(leaves, others)(x))))(float_leaves)
+    bead, atom, weight = mapping.entries()
+    expected = {(b, a): np.cos(np.asarray(mapping(x))[b]) @ x[a] for b, a in zip(bead, atom, strict=True)}
+    index, slope = np.asarray(mapping._weights._rows[0]), np.asarray(gradient._weights._rows[1])
+    for b, a in expected:
+        slots = np.flatnonzero((index[:, b] == a) & (np.asarray(mapping._weights._rows[1])[:, b] != 0))
+        assert slope[slots[0], b] == pytest.approx(expected[b, a], rel=1e-12)
+    assert len(weight) == len(expected)
+
+
+@pytest.mark.parametrize(
+    ("masses", "message"),
+    [
+        (np.ones(3), r"masses have shape \(3,\); give one mass for each of the 14"),
+        (np.zeros(14), "mass of atom 0 is 0"),
+    ],
+)
+def test_bad_masses_say_what_is_wrong(masses, message):
+    with pytest.raises(ValueError, match=message):
+        build(ENTRIES, 5).fibre(masses)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

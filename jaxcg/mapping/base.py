@@ -4,6 +4,7 @@ from abc import abstractmethod
 
 import equinox as eqx
 import numpy as np
+from jax.core import Tracer
 from scipy.sparse import coo_array
 
 from ..typing import AtomArray, AtomScalars, BeadArray
@@ -104,3 +105,22 @@ class AbstractFibre(eqx.Module):
     def retract(self, x: AtomArray, y: BeadArray) -> AtomArray:
         """Nearest point of the fibre M(x) = y to ``x``."""
         return x + self.lift(y - self.mapping(x))
+
+
+def checked_masses(masses: AtomScalars | None, n_atoms: int) -> AtomScalars:
+    """Masses of a metric, ones for None; traced ones are checked for their shape alone.
+
+    Raises:
+        ValueError: not one per atom, or not positive and finite.
+    """
+    if masses is None:
+        return np.ones(n_atoms)
+    if masses.shape != (n_atoms,):
+        raise ValueError(f"masses have shape {tuple(masses.shape)}; give one mass for each of the {n_atoms} atoms.")
+    if isinstance(masses, Tracer):
+        return masses
+    masses = np.asarray(masses, dtype=np.float64)
+    wrong = np.flatnonzero(~(np.isfinite(masses) & (masses > 0)))
+    if wrong.size:
+        raise ValueError(f"the mass of atom {wrong[0]} is {masses[wrong[0]]:g}; the mass metric needs positive masses.")
+    return masses

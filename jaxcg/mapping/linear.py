@@ -10,7 +10,7 @@ from ..typing import AtomArray, AtomScalars, BeadArray
 from ._elimination import Elimination
 from ._lift import lift_of, null_space, row_rank
 from ._sparse import SparseMatrix
-from .base import AbstractFibre, AbstractLinearMap
+from .base import AbstractFibre, AbstractLinearMap, checked_masses
 
 
 class LinearMap(AbstractLinearMap):
@@ -150,7 +150,7 @@ class LinearMap(AbstractLinearMap):
         Arguments:
             masses: (atoms,) positive masses, amu; may be traced.
         """
-        return Fibre(self, *lift_of(self.matrix(), np.ones(self.n_atoms) if masses is None else masses))
+        return Fibre(self, *lift_of(self.matrix(), checked_masses(masses, self.n_atoms)))
 
     def entries(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Nonzero entries of W as ``(bead_index, atom_index, weight)``."""

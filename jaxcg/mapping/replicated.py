@@ -10,7 +10,7 @@ import numpy as np
 from jax.core import Tracer
 
 from ..typing import Array, AtomArray, AtomScalars, BeadArray
-from .base import AbstractFibre, AbstractLinearMap
+from .base import AbstractFibre, AbstractLinearMap, checked_masses
 from .linear import LinearMap
 
 
@@ -64,6 +64,7 @@ class ReplicatedMap(AbstractLinearMap):
         """
         if masses is None:
             return ReplicatedFibre(self, self.one.fibre())
+        masses = checked_masses(masses, self.n_atoms)
         if not isinstance(masses, Tracer):
             rows = np.asarray(masses).reshape(self.copies, self.one.n_atoms)
             if np.all(rows == rows[0]):
@@ -117,7 +118,7 @@ class JoinedMap(AbstractLinearMap):
         """
         if masses is None:
             return JoinedFibre(self, tuple(part.fibre() for part in self.parts))
-        pieces = _ranges(masses, [part.n_atoms for part in self.parts])
+        pieces = _ranges(checked_masses(masses, self.n_atoms), [part.n_atoms for part in self.parts])
         return JoinedFibre(self, tuple(part.fibre(m) for part, m in zip(self.parts, pieces, strict=True)))
 
 
