@@ -45,7 +45,11 @@ def unmapped_notes(atoms: Atoms, model: CoarseModel) -> tuple[str, ...]:
     lost = np.bincount(atoms.residue[unmapped], minlength=atoms.n_residues)
     whole = Counter(atoms.residue_names[r] for r in np.flatnonzero((lost == in_residue) & (lost > 0)))
     partly = int(lost[lost < in_residue].sum())
-    parts = [f"{count} residues {name}" for name, count in whole.most_common(5)]
+    first = {atoms.residue_names[r]: int(r) for r in np.flatnonzero(lost == in_residue)[::-1]}
+    parts = [
+        f"{count} residues {name}" if count > 1 else f"residue {atoms.label(first[name])}"
+        for name, count in whole.most_common(5)
+    ]
     if len(whole) > 5:
         parts.append(f"{len(whole) - 5} more kinds of residue")
     if partly:

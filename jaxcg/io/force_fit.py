@@ -52,9 +52,7 @@ def force_map_of(
         InputError: the trajectory has no forces, or no force map can be made.
     """
     if not source.has_forces:
-        raise InputError(
-            f"{source.path}: has no forces (in every frame); leave --force-map out, or write a TRR with them."
-        )
+        raise InputError(f"{source.path}: not every frame has forces; leave --force-map out, or give a TRR with them.")
     mapping = model.mapping
     if not isinstance(mapping, AbstractLinearMap):
         raise InputError("forces can be mapped for linear maps only; leave --force-map out.")
