@@ -123,14 +123,13 @@ def _close_pairs(x: np.ndarray, cutoff: float, box: np.ndarray | None) -> np.nda
     if box is not None:
         fraction = x @ np.linalg.inv(box)
         fraction -= np.floor(fraction)
-        # Copies of the atoms near a face stand on its other side; the margin is in units of the box's heights.
+        # Atoms just inside the lower faces stand beyond the upper ones too.
         heights = 1 / np.linalg.norm(np.linalg.inv(box), axis=0)
         margin = cutoff / heights
         for axis in range(3):
-            low, high = fraction[:, axis] < margin[axis], fraction[:, axis] > 1 - margin[axis]
-            unit = np.eye(3)[axis]
-            fraction = np.concatenate([fraction, fraction[low] + unit, fraction[high] - unit])
-            atoms = np.concatenate([atoms, atoms[low], atoms[high]])
+            low = fraction[:, axis] < margin[axis]
+            fraction = np.concatenate([fraction, fraction[low] + np.eye(3)[axis]])
+            atoms = np.concatenate([atoms, atoms[low]])
         x = fraction @ box
     found = atoms[KDTree(x).query_pairs(cutoff, output_type="ndarray")]
     found = found[found[:, 0] != found[:, 1]]
