@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -45,6 +45,8 @@ class MappingScheme:
         one_bead: ``"calpha"`` or ``"com"`` for such mappings, else None.
         hydrogens: whether hydrogens count unless the user says otherwise.
         hydrogen_ambiguity: whether beads made with and without hydrogens differ, so that two maps exist.
+        by_name: rules for residues of exactly that name (``"GLUP"``), which forward maps prefer; residues of other
+            names (``"GLH"``) have the rule of their standard residue.
     """
 
     name: str
@@ -52,6 +54,7 @@ class MappingScheme:
     one_bead: str | None = None
     hydrogens: bool = False
     hydrogen_ambiguity: bool = True
+    by_name: Mapping[str, ResidueRule] = field(default_factory=dict)
 
     def linear_map(
         self, atoms: AtomTable, bead_names: Sequence[str], bead_residue, masses, *, hydrogens: bool

@@ -30,10 +30,10 @@ def piece_from_scheme(scheme: MappingScheme, molecule: Molecule, *, hydrogens: b
         if scheme.one_bead is not None:
             _one_bead(builder, scheme.one_bead, molecule, residue, atoms, hydrogens)
             continue
-        name, _ = standard_residue(molecule.residue_names[residue])
-        rule = scheme.rules.get(name)
+        name = molecule.residue_names[residue]
+        rule = scheme.by_name.get(name.upper()) or scheme.rules.get(standard_residue(name)[0])
         if rule is None:
-            builder.left_out.append(molecule.residue_names[residue])
+            builder.left_out.append(name)
             continue
         _add_residue(builder, rule, molecule, residue, atoms, hydrogens)
     return builder.piece(molecule.masses)
