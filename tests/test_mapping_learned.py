@@ -7,6 +7,7 @@ import jax.test_util
 import numpy as np
 import optax
 import pytest
+from dipeptide import trajectory
 
 from jaxcg.mapping import LinearMap
 from jaxcg.mapping.force_maps import aggregating_force_map
@@ -224,3 +225,18 @@ def test_what_cannot_be_learned_is_refused():
     # Nearly as many beads as atoms, thrown at random and not trained: some are empty.
     with pytest.raises(ValueError, match="ended with an empty bead"):
         learn_map(MapTrainer.of(13, x), jax.random.key(0), steps=1, starts=2)
+
+
+@pytest.mark.slow
+def test_worked_example_alanine_dipeptide():
+    """Four beads from positions and forces: no bead parts a hydrogen from its atom, and a bead is each of the blocked
+    ends, the amide between and the side chain with its CA, up to where the amide of the end goes."""
+    x, forces, masses, constraints = trajectory()
+    trainer = MapTrainer.of(4, x.astype(np.float32), forces.astype(np.float32), masses=masses.astype(np.float32))
+    learned = learn_map(trainer, jax.random.key(0), starts=16)
+    groups = learned.assignment.groups()
+    assert np.all(groups[constraints[:, 0]] == groups[constraints[:, 1]])
+    acetyl, side, amide, end = [0, 1, 2, 3], [8, 9, 10, 11, 12, 13], [4, 5, 6, 7], [18, 19, 20, 21]
+    for bead in (acetyl, side, amide, end):
+        assert len(set(groups[bead])) == 1
+    assert len({groups[bead[0]] for bead in (acetyl, side, amide, end)}) == 4
