@@ -355,12 +355,10 @@ class _Layout(eqx.Module):
         """Centres of mass (beads, 3) and positions about them (beads, width, 3), zero in padding."""
         gathered = sparse_product(self.index, self.filled, self.slots, self.present, x)
         gathered = gathered.reshape(self.n_beads, self.width, 3)
-        # About the bead's first atom: distances in a bead keep their digits far from the origin.
-        origin = gathered[:, :1]
         filled = self.filled.reshape(self.n_beads, self.width, 1).astype(gathered.dtype)
-        local = (gathered - origin) * filled
-        middle = jnp.sum(self.shares(gathered.dtype)[..., None] * local, axis=1, keepdims=True)
-        return (origin + middle)[:, 0], (local - middle) * filled
+        # Rounding of a centre far from the origin shifts all offsets of a bead alike, which turns no axis: Σ m d = 0.
+        centers = jnp.sum(self.shares(gathered.dtype)[..., None] * gathered, axis=1)
+        return centers, (gathered - centers[:, None]) * filled
 
     def inertia(self, offsets):
         """Σ m (d² − d dᵀ) of every bead, (beads, 3, 3)."""
