@@ -143,31 +143,37 @@ class _Images:
 
     def __call__(self, x: np.ndarray, box: np.ndarray) -> np.ndarray:
         """What to add to the bead positions (beads, 3) of a frame."""
-        n_beads, n_places = self.shape
-        counts = np.zeros((3, n_beads))
-        for axis, (crossing, shift) in enumerate(self._crossings(x, box)):
-            if len(crossing):
-                change = np.zeros(n_places + 1)
-                np.subtract.at(change, self.first[crossing], shift)
-                np.add.at(change, self.end[crossing], shift)
-                counts[axis] = self.matrix @ np.cumsum(change[:-1])
+        crossing, shift = self._crossings(x, box)
+        counts = np.zeros((3, self.shape[0]))
+        for axis in range(3):
+            here = np.flatnonzero(shift[:, axis])
+            if len(here):
+                moved = self._behind(crossing[here], -shift[here, axis])
+                counts[axis] = self.matrix @ moved
         return counts.T @ box
 
-    def _crossings(self, x: np.ndarray, box: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-        """For each box vector the bonds that are not their nearest image, and by how many vectors."""
-        # Column by column: NumPy is slow along an axis of three.
-        d = [column.take(self.walked) - column.take(self.parents) for column in np.ascontiguousarray(x.T)]
-        if np.count_nonzero(box) == 3 and np.all(np.diag(box) > 0):
-            # Most bonds cross no face; comparing is cheaper than rounding.
-            found = [np.flatnonzero(np.abs(d[axis]) > d[axis].dtype.type(0.5 * box[axis, axis])) for axis in range(3)]
-            return [(bonds, np.rint(d[axis][bonds] / box[axis, axis])) for axis, bonds in enumerate(found)]
-        inverse = np.linalg.inv(box)
-        found = []
-        for axis in range(3):
-            shift = np.rint(d[0] * inverse[0, axis] + d[1] * inverse[1, axis] + d[2] * inverse[2, axis])
-            bonds = np.flatnonzero(shift)
-            found.append((bonds, shift[bonds]))
-        return found
+    def _crossings(self, x: np.ndarray, box: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The bonds that are not their nearest image, and by how many box vectors (crossing, 3)."""
+        d = x.take(self.walked, axis=0)
+        d -= x.take(self.parents, axis=0)
+        crossing = np.arange(len(d))
+        if not np.triu(box, 1).any():
+            # A bond that crosses has a component of more than half an edge: most are told by one comparison.
+            far = np.flatnonzero(np.abs(d).ravel() > d.dtype.type(0.5 * np.diag(box).min()))
+            crossing = np.unique(far // 3)
+        return crossing, np.rint(d[crossing] @ np.linalg.inv(box))
+
+    def _behind(self, bonds: np.ndarray, shift: np.ndarray) -> np.ndarray:
+        """(places,) sum of the shifts of the bonds that each place of the walk lies behind."""
+        n_places, first, end = self.shape[1], self.first[bonds], self.end[bonds]
+        length = end - first
+        total = int(length.sum())
+        if total < n_places // 4:
+            # Few places: list them; running sums over all are slower.
+            offset = np.arange(total) - np.repeat(np.cumsum(length) - length, length)
+            return np.bincount(np.repeat(first, length) + offset, np.repeat(shift, length), n_places)
+        change = np.bincount(first, shift, n_places + 1) - np.bincount(end, shift, n_places + 1)
+        return np.cumsum(change[:-1])
 
 
 def _walk(bonds: np.ndarray, matrix: Any) -> tuple[np.ndarray, np.ndarray]:
