@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -196,17 +197,21 @@ def _positions(universe, path: str) -> tuple[np.ndarray | None, np.ndarray | Non
 
 def _elements(atoms, names, residue, residue_names) -> tuple[tuple[str, ...], int]:
     """Element of every atom and how many were guessed."""
-    given = [str(e).strip().capitalize() for e in _attribute(atoms, "elements", [""] * len(names))]
+    given = [""] * len(names)
+    if hasattr(atoms, "elements"):
+        # What is no element (extra sites are called EP or X) says nothing.
+        known = {element: str(element).strip().capitalize() for element in set(atoms.elements)}
+        given = [known[element] if known[element] in _element_masses() else "" for element in atoms.elements]
     missing = [i for i, element in enumerate(given) if not element]
     if not missing:
         return tuple(given), 0
     alone = np.bincount(residue, minlength=len(residue_names)) == 1
-    known: dict[tuple, str] = {}
+    guesses: dict[tuple, str] = {}
     for i in missing:
         key = (names[i], residue_names[residue[i]], bool(alone[residue[i]]))
-        if key not in known:
-            known[key] = guess_element(*key)
-        given[i] = known[key]
+        if key not in guesses:
+            guesses[key] = guess_element(*key)
+        given[i] = guesses[key]
     return tuple(given), len(missing)
 
 
@@ -218,15 +223,13 @@ def guess_element(name: str, residue_name: str, alone: bool) -> str:
         residue_name: its residue.
         alone: whether it is the only atom of its residue (an ion).
     """
-    from openmm.app import Element
-
-    symbols = Element._elements_by_symbol
+    symbols = _element_masses()
     letters = name.upper().lstrip("0123456789'\"*").rstrip("0123456789+-'\"*")
     standard = has_template(residue_name)
     if alone and not standard:
         for text in (residue_name.upper().rstrip("0123456789+-"), letters):
             symbol = _IONS.get(text, text).upper()
-            if symbol in symbols:
+            if symbol.capitalize() in symbols:
                 return symbol.capitalize()
     if name.upper() in _SITES:
         return ""
@@ -240,13 +243,16 @@ def _masses(atoms, elements, names) -> tuple[np.ndarray, int]:
     given = np.asarray(_attribute(atoms, "masses", np.full(len(elements), np.nan)), dtype=np.float64).copy()
     if hasattr(atoms, "masses") and np.any(given > 0):
         return given, 0
-    from openmm.app import Element
-    from openmm.unit import dalton
+    table = _element_masses()
+    return np.array([table.get(element, 0.0) for element in elements]), len(names)
 
-    table = {"": 0.0}
-    for symbol in set(elements) - {""}:
-        table[symbol] = float(Element.getBySymbol(symbol).mass.value_in_unit(dalton))
-    return np.array([table[element] for element in elements]), len(names)
+
+@cache
+def _element_masses() -> dict[str, float]:
+    """Mass of every element by its symbol, amu."""
+    from MDAnalysis.guesser.tables import masses
+
+    return {"D": 2.014} | {symbol.capitalize(): float(mass) for symbol, mass in masses.items() if len(symbol) < 3}
 
 
 def _molecule_names(atoms, molecule, residue, residue_names) -> tuple[str, ...]:

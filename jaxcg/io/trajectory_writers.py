@@ -14,6 +14,7 @@ import numpy as np
 from ..errors import InputError
 from .trajectories import FrameBlock
 from .writers import atomic_path
+from .xdr import TrrFrame, pack_trr
 
 #: Endings of files that can be written.
 WRITABLE = ("xtc", "trr", "dcd", "gro", "pdb")
@@ -111,25 +112,19 @@ class _Xtc(TrajectoryWriter):
 
 class _Trr(TrajectoryWriter):
     def __init__(self, path: Path, labels: BeadLabels, n_frames: int):
-        from MDAnalysis.lib.formats.libmdaxdr import TRRFile
-
-        self._file, self._n_beads = TRRFile(str(path), "w"), len(labels)
+        self._file = open(path, "wb")  # noqa: SIM115 (closed by close)
 
     def write(self, block: FrameBlock) -> None:
-        positions, boxes = _single(block.positions), _single(block.boxes)
-        velocities = None if block.velocities is None else _single(block.velocities)
-        forces = None if block.forces is None else _single(block.forces)
         for i in range(len(block)):
-            self._file.write(
-                positions[i],
-                None if velocities is None else velocities[i],
-                None if forces is None else forces[i],
-                boxes[i],
-                int(block.steps[i]),
-                float(block.times[i]),
-                0.0,
-                self._n_beads,
+            frame = TrrFrame(
+                positions=block.positions[i],
+                velocities=None if block.velocities is None else block.velocities[i],
+                forces=None if block.forces is None else block.forces[i],
+                box=block.boxes[i],
+                step=int(block.steps[i]),
+                time=float(block.times[i]),
             )
+            self._file.write(pack_trr(frame))
 
     def close(self) -> None:
         self._file.close()

@@ -1,4 +1,4 @@
-"""Gromacs trajectories, XTC and TRR: where the frames are, and reading any of them.
+"""Gromacs trajectories, XTC and TRR: where the frames are, reading any of them, and writing TRR.
 
 The files are indexed by their headers first, which tells a frame that is cut off from one that is whole without
 reading it. XTC frames are decompressed by the C library that MDAnalysis is built on, called directly so that threads
@@ -220,6 +220,16 @@ def read_trr(path: str | os.PathLike, offset: int) -> TrrFrame:
         raise OSError("the frame has no positions")
     time = float(data[:real].view(f">f{real}")[0])
     return TrrFrame(positions, block(8), block(9), np.zeros((3, 3), np.float32) if box is None else box, step, time)
+
+
+def pack_trr(frame: TrrFrame) -> bytes:
+    """A frame as the bytes of a TRR file in single precision."""
+    arrays = [frame.box, frame.positions, frame.velocities, frame.forces]
+    packed = [b"" if a is None else np.asarray(a, dtype=">f4").tobytes() for a in arrays]
+    box, x, v, f = (len(block) for block in packed)
+    numbers = (0, 0, box, 0, 0, 0, 0, x, v, f, len(frame.positions), frame.step, 0)
+    head = _TRR_HEADER.pack(_TRR_MAGIC, 13, 12, b"GMX_trn_file", *numbers) + struct.pack(">2f", frame.time, 0.0)
+    return b"".join([head, *packed])
 
 
 def _trr_real(sizes, n_atoms: int) -> int:
