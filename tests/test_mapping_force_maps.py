@@ -107,6 +107,20 @@ def test_many_beads_need_no_dense_matrix():
     np.testing.assert_allclose(np.asarray(force_map(f))[3:-2], 3)
 
 
+def test_a_long_chain_of_overlapping_beads():
+    """A thousand beads in one block: sparse, and the same as the dense formula."""
+    n = 1000
+    groups = [[2 * k, 2 * k + 1, 2 * k + 2] for k in range(n)]
+    mapping = LinearMap.center_of_geometry(groups, 2 * n + 1)
+    force_map = aggregating_force_map(mapping)
+    assert len(force_map.entries()[0]) < 100 * n
+    weights = mapping.matrix().toarray()
+    scaled = weights / weights.sum(axis=0)
+    np.testing.assert_allclose(dense(force_map), np.linalg.inv(scaled @ weights.T) @ scaled, atol=1e-10)
+    with pytest.raises(ValueError, match=r"beads 0, 1, .* depend on each other"):
+        aggregating_force_map(LinearMap.center_of_geometry([*groups, groups[n // 2]], 2 * n + 1))
+
+
 def test_a_map_that_does_not_fit_is_refused():
     mapping = MAPS["slice"]
     with pytest.raises(ValueError, match=r"\(B Wᵀ\)\[1, 1\] is 2, must be 1"):

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
+from scipy.sparse.linalg import splu
 
 from ..typing import Array, AtomArray, AtomScalars, BeadArray, Int
 from ._sparse import SparseMatrix
@@ -19,6 +20,9 @@ from .constraints import rigid_groups
 from .replicated import ReplicatedMap
 
 _TOLERANCE = 1e-6
+_RANK = 1e-10
+#: Blocks of more beads are inverted sparsely.
+_DENSE = 256
 
 
 class ForceMap(eqx.Module):
@@ -30,8 +34,8 @@ class ForceMap(eqx.Module):
 
     Build one with `aggregating_force_map`, `optimal_force_map` or `ForceMap.from_coefficients`.
 
-    Source: Ciccotti, Kapral and Vanden-Eijnden, ChemPhysChem 6, 1809 (2005), eqs. 5-9; Krämer et al., J. Phys. Chem.
-    Lett. 14, 3970 (2023), eqs. 4-6.
+    Source: Ciccotti, Kapral and Vanden-Eijnden, ChemPhysChem 6, 1809 (2005); Krämer et al., J. Phys. Chem. Lett. 14,
+    3970 (2023).
     """
 
     _one: SparseMatrix
@@ -136,7 +140,8 @@ def aggregating_force_map(
         ValueError: no linear force map exists, because beads depend on each other (duplicates, or beads that differ
             only by atoms which constraints join).
 
-    Source: Noid et al., J. Chem. Phys. 128, 244114 (2008), eq. 22 (disjoint beads); Ciccotti et al. (2005), eq. 9.
+    Source: Noid et al., J. Chem. Phys. 128, 244114 (2008) (disjoint beads); Ciccotti et al., ChemPhysChem 6,
+    1809 (2005) (mass metric).
     """
     if isinstance(mapping, ReplicatedMap):
         one = mapping.one
@@ -200,7 +205,7 @@ def _diagonal(values: np.ndarray) -> csr_array:
 
 
 def _inverse_of_blocks(gram: csr_array) -> csr_array:
-    """Inverse of a sparse symmetric positive matrix made of small blocks, one block size at a time."""
+    """Inverse of a sparse symmetric positive matrix made of blocks, one block size at a time."""
     blocks, label = connected_components(gram, directed=False)
     counts = np.bincount(label, minlength=blocks)
     order = np.argsort(label, kind="stable")
@@ -212,28 +217,61 @@ def _inverse_of_blocks(gram: csr_array) -> csr_array:
     rows, columns, values = [], [], []
     for size in np.unique(counts):
         chosen = np.flatnonzero(counts == size)
+        members = order[start[chosen][:, None] + np.arange(size)]
+        if size > _DENSE:
+            for beads in members:
+                inverse = _inverse_of_long_block(csr_array(gram[beads][:, beads]), beads)
+                rows.append(beads[inverse.coords[0]])
+                columns.append(beads[inverse.coords[1]])
+                values.append(inverse.data)
+            continue
         number = np.full(blocks, -1)
         number[chosen] = np.arange(len(chosen))
         here = number[label[row]] >= 0
         dense = np.zeros((len(chosen), size, size))
         dense[number[label[row[here]]], slot[row[here]], slot[column[here]]] = entries.data[here]
-        members = order[start[chosen][:, None] + np.arange(size)]
-        diagonal = np.einsum("kbb->kb", dense)
-        scale = 1 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
+        scale = 1 / np.sqrt(np.einsum("kbb->kb", dense))
         dense = dense * scale[:, :, None] * scale[:, None, :]
-        singular = np.flatnonzero(np.linalg.eigvalsh(dense)[:, 0] < 1e-10)
+        singular = np.flatnonzero(np.linalg.eigvalsh(dense)[:, 0] < _RANK)
         if singular.size:
-            beads = ", ".join(str(bead) for bead in members[singular[0]][:8])
-            raise ValueError(
-                f"aggregating_force_map: beads {beads} depend on each other (duplicates, or beads told apart only by "
-                "atoms that constraints join), so no linear force map exists; remove the superfluous beads."
-            )
+            raise _dependent(members[singular[0]])
         inverse = np.linalg.inv(dense) * scale[:, :, None] * scale[:, None, :]
         rows.append(np.repeat(members, size, axis=1).ravel())
         columns.append(np.tile(members, (1, size)).ravel())
         values.append(inverse.ravel())
     index = (np.concatenate(rows), np.concatenate(columns))
     return coo_array((np.concatenate(values), index), shape=gram.shape).tocsr()
+
+
+def _inverse_of_long_block(gram: csr_array, beads: np.ndarray) -> coo_array:
+    """Inverse of one large sparse block, without its vanishing entries.
+
+    Beads that overlap along a chain see each other the less the further apart they are, exponentially so.
+    """
+    scale = _diagonal(1 / np.sqrt(gram.diagonal()))
+    try:
+        factor = splu((scale @ gram @ scale).tocsc())
+    except RuntimeError as error:
+        raise _dependent(beads) from error
+    if np.abs(factor.U.diagonal()).min() < _RANK:
+        raise _dependent(beads)
+    pieces = []
+    for first in range(0, len(beads), _DENSE):
+        unit = np.zeros((len(beads), min(_DENSE, len(beads) - first)))
+        unit[first + np.arange(unit.shape[1]), np.arange(unit.shape[1])] = 1
+        solved = factor.solve(unit)
+        row, column = np.nonzero(np.abs(solved) > 1e-12)
+        pieces.append((row, column + first, solved[row, column]))
+    row, column, value = (np.concatenate(piece) for piece in zip(*pieces, strict=True))
+    return coo_array(scale @ coo_array((value, (row, column)), shape=gram.shape).tocsr() @ scale)
+
+
+def _dependent(beads: np.ndarray) -> ValueError:
+    shown = ", ".join(str(bead) for bead in beads[:8]) + (", ..." if len(beads) > 8 else "")
+    return ValueError(
+        f"force map: beads {shown} depend on each other (duplicates, or beads told apart only by atoms that "
+        "constraints join), so no linear force map exists; remove the superfluous beads."
+    )
 
 
 def _check_orthogonality(matrix: csr_array, weights: csr_array) -> None:

@@ -28,7 +28,7 @@ class SoftAssignment(eqx.Module):
         logits: (beads, atoms).
         masses: (atoms,) amu, or None for centres of geometry.
 
-    Source: Wang and Gómez-Bombarelli, npj Comput. Mater. 5, 125 (2019), eqs. 1-4.
+    Source: Wang and Gómez-Bombarelli, npj Comput. Mater. 5, 125 (2019).
     """
 
     logits: Float[Array | np.ndarray, "beads atoms"]

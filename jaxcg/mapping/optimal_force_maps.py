@@ -213,7 +213,7 @@ def optimal_force_map(
     Raises:
         ValueError: no linear force map exists, forces are broken, or frames are too few without ``l2``.
 
-    Source: Krämer et al., J. Phys. Chem. Lett. 14, 3970 (2023), eqs. 6-8.
+    Source: Krämer et al., J. Phys. Chem. Lett. 14, 3970 (2023).
     """
     return ForceMoments.start(mapping, constraints, neighbours).update(forces).result(l2)
 
