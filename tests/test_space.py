@@ -16,7 +16,7 @@ BOXES = {
     "dodecahedron": 4 * np.array([[1, 0, 0], [0, 1, 0], [0.5, 0.5, np.sqrt(0.5)]]),
     "octahedron": 4 * np.array([[1, 0, 0], [1 / 3, np.sqrt(8) / 3, 0], [-1 / 3, np.sqrt(2) / 3, np.sqrt(6) / 3]]),
     # As tilted as a reduced box may be, and thin: its vectors are not the shortest of their lattice.
-    "thin": np.array([[10.0, 0, 0], [4.9, 3.0, 0], [-3.4, 1.45, 2.0]]),
+    "thin": 1.5 * np.array([[12.0, 0, 0], [5.8, 2.5, 0], [-4.1, 1.2, 1.1]]),
 }
 #: Compiled once for all boxes.
 NEAREST = jax.jit(nearest_image)
