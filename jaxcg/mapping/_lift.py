@@ -1,4 +1,4 @@
-"""The lift of a linear map, m⁻¹ Wᵀ (W m⁻¹ Wᵀ)⁻¹, and its rank and null space, block by block.
+"""The lift of a linear map, m⁻¹ Wᵀ (W m⁻¹ Wᵀ)⁻¹, and its rank, block by block.
 
 Beads that share atoms, directly or through others, form a block; an atom's row touches its block only. Most beads
 share none and need no matrix at all, small blocks are factored dense and batched, long chains by `Elimination`.
@@ -17,7 +17,7 @@ from ._elimination import CORE, Elimination
 from ._sparse import SparseMatrix
 
 #: Directions whose squared length is below this fraction of a block's are combinations of the others.
-_DEPENDENT = 1e-10
+DEPENDENT = 1e-10
 #: The same for the single precision of traced masses.
 _DEPENDENT_SINGLE = 1e-6
 
@@ -44,7 +44,7 @@ def lift_of(weights: coo_array, masses) -> Lift:
     traced = isinstance(masses, Tracer)
     xp = jnp if traced else np
     inverse_masses = 1.0 / xp.asarray(masses)
-    alone, shared = _split(weights)
+    alone, shared = split_by_overlap(weights)
     n_beads, n_atoms = shape_of(weights)
 
     bead, atom = alone.coords
@@ -62,7 +62,7 @@ def lift_of(weights: coo_array, masses) -> Lift:
         gram = _einsum("kba,kca->kbc", scaled, block.weights)
         # Relative scaling first: light and heavy beads differ by orders of magnitude, duplicates must not.
         scale = 1.0 / xp.sqrt(xp.einsum("kbb->kb", gram))
-        tolerance = _DEPENDENT if gram.dtype == np.float64 else _DEPENDENT_SINGLE
+        tolerance = DEPENDENT if gram.dtype == np.float64 else _DEPENDENT_SINGLE
         inverse = xp.linalg.pinv(gram * scale[:, :, None] * scale[:, None, :], rtol=tolerance, hermitian=True)
         lift = _einsum("kba,kbc->kac", scaled, inverse * scale[:, :, None] * scale[:, None, :])
         rows.append(np.broadcast_to(block.atoms[:, :, None], lift.shape).ravel())
@@ -86,7 +86,7 @@ def lift_of(weights: coo_array, masses) -> Lift:
 def row_rank(weights: coo_array) -> int:
     """Rank of W."""
     n_beads, n_atoms = shape_of(weights)
-    _, shared = _split(weights)
+    _, shared = split_by_overlap(weights)
     bead, atom = shared.coords
     # Beads that each have an atom of their own, of a weight that counts, cannot depend on each other.
     heaviest = np.zeros(n_beads)
@@ -107,25 +107,7 @@ def row_rank(weights: coo_array) -> int:
     return rank + (Elimination.of(_gram(chained, np.ones(n_atoms))).rank if chained.nnz else 0)
 
 
-def null_space(weights: coo_array) -> coo_array:
-    """Orthonormal basis of the null space of W, (atoms × (atoms − rank)), each vector within one block."""
-    _, n_atoms = shape_of(weights)
-    unmapped = np.setdiff1d(np.arange(n_atoms), weights.coords[1])
-    rows, columns, values, found = [unmapped], [np.arange(len(unmapped))], [np.ones(len(unmapped))], len(unmapped)
-    for block in dense_blocks(weights):
-        _, singular, right = np.linalg.svd(block.weights, full_matrices=True)
-        rank = (singular**2 > _DEPENDENT * singular.max(axis=1, keepdims=True) ** 2).sum(axis=1)
-        kept = np.arange(right.shape[1]) >= rank[:, None]
-        basis = right[kept]
-        rows.append(np.broadcast_to(block.atoms[:, None, :], right.shape)[kept].ravel())
-        columns.append(np.repeat(found + np.arange(len(basis)), right.shape[2]))
-        values.append(basis.ravel())
-        found += len(basis)
-    entries = (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns)))
-    return coo_array(entries, shape=(n_atoms, found))
-
-
-def _split(weights: coo_array) -> tuple[coo_array, coo_array]:
+def split_by_overlap(weights: coo_array) -> tuple[coo_array, coo_array]:
     """Entries of beads that share no atom, and of those that do."""
     n_beads, n_atoms = shape_of(weights)
     bead, atom = weights.coords
@@ -145,7 +127,7 @@ def _gram(weights: coo_array, inverse_masses) -> csr_array:
 
 
 def _rank(gram: np.ndarray) -> int:
-    return int(np.linalg.matrix_rank(gram, rtol=_DEPENDENT, hermitian=True).sum())
+    return int(np.linalg.matrix_rank(gram, rtol=DEPENDENT, hermitian=True).sum())
 
 
 def _einsum(subscripts: str, a, b):

@@ -11,9 +11,10 @@ import numpy as np
 from scipy.sparse import coo_array
 
 from ..typing import Array, AtomArray, AtomScalars, AtomVectors, Float, Int
-from ._blocks import blocks_of, matrix_of
+from ._blocks import matrix_of
+from ._null_space import null_space_of
 from .base import AbstractFibre, AbstractLinearMap
-from .pseudoinverse import DEPENDENT, metric_masses
+from .pseudoinverse import metric_masses
 from .rotations import superposition
 
 #: Which global motion is taken out of a trajectory before its fluctuations are counted.
@@ -45,7 +46,8 @@ def split(mapping: AbstractLinearMap, displacement: AtomArray, masses: AtomScala
 def null_space(mapping: AbstractLinearMap, masses: AtomScalars | None = None) -> coo_array:
     """Basis Z of the null space of W, orthonormal in the metric of the masses: W Z = 0, Zᵀ m Z = 1.
 
-    Built block by block: a column touches the atoms of one group of overlapping beads, or one atom in no bead. The
+    A column touches one atom in no bead, or atoms of one bead, or those of one group of overlapping beads. Beads that
+    share no atom get contrasts of halves of their atoms, of quarters, and so on, a·log₂ a entries for a atoms. The
     null space of the three-dimensional map is this basis in x, in y and in z.
 
     Arguments:
@@ -53,32 +55,10 @@ def null_space(mapping: AbstractLinearMap, masses: AtomScalars | None = None) ->
         masses: (atoms,) positive masses, amu; unit masses when None.
 
     Returns:
-        Sparse (atoms, atoms − rank/3), columns in the order of the blocks.
+        Sparse (atoms, atoms − rank/3): atoms in no bead, then contrasts within beads, then groups of beads.
     """
     metric = metric_masses(masses, mapping, "null_space", everywhere=True)
-    rows, columns, values = [], [], []
-    column = 0
-    mapped = np.zeros(mapping.n_atoms, dtype=bool)
-    for block in blocks_of(mapping):
-        mapped[block.atoms] = True
-        root = 1.0 / np.sqrt(metric[block.atoms])
-        _, singular, right = np.linalg.svd(block.weights * root[:, None, :], full_matrices=True)
-        ranks = (singular > DEPENDENT * singular.max(axis=1, keepdims=True)).sum(axis=1)
-        # One entry for every (block, vector, atom) with vector not of the row space.
-        basis = right * root[:, None, :]
-        free = np.arange(right.shape[1]) >= ranks[:, None]
-        number = np.cumsum(free.ravel()).reshape(free.shape) - 1 + column
-        column += int(free.sum())
-        where = np.broadcast_to(free[:, :, None], basis.shape)
-        rows.append(np.broadcast_to(block.atoms[:, None, :], basis.shape)[where])
-        columns.append(np.broadcast_to(number[:, :, None], basis.shape)[where])
-        values.append(basis[where])
-    alone = np.flatnonzero(~mapped)
-    rows.append(alone)
-    columns.append(column + np.arange(len(alone)))
-    values.append(1.0 / np.sqrt(metric[alone]))
-    entries = (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns)))
-    return coo_array(entries, shape=(mapping.n_atoms, column + len(alone)))
+    return null_space_of(matrix_of(mapping), metric)
 
 
 # -- fluctuations -----------------------------------------------------------------------------------------------------

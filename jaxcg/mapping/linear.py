@@ -8,7 +8,8 @@ from scipy.sparse import coo_array
 
 from ..typing import AtomArray, AtomScalars, BeadArray
 from ._elimination import Elimination
-from ._lift import lift_of, null_space, row_rank
+from ._lift import lift_of, row_rank
+from ._null_space import null_space_of
 from ._sparse import SparseMatrix
 from .base import AbstractFibre, AbstractLinearMap, checked_masses
 
@@ -161,7 +162,7 @@ class LinearMap(AbstractLinearMap):
 
         Built block by block; the null space of the 3-D map is this basis applied to x, y and z separately.
         """
-        return null_space(self.matrix())
+        return null_space_of(self.matrix(), np.ones(self.n_atoms))
 
 
 class Fibre(AbstractFibre):
