@@ -5,8 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxcg.energy.base import AbstractEnergy
 from jaxcg.mapping import LinearMap
 from jaxcg.mapping.replicated import JoinedMap, ReplicatedFibre, ReplicatedMap, explicit
+from jaxcg.posterior import Posterior
+from jaxcg.sampling.geometry import Geometry
 
 #: A molecule of six atoms and three beads, two of which overlap; atom 5 is in none.
 LIPID = LinearMap.from_weights([0, 0, 1, 1, 2], [0, 1, 1, 2, 3], [0.5, 0.5, 0.3, 0.7, 1.0], 3, 6)
@@ -83,6 +86,25 @@ def test_masses_may_be_traced(x64):
     v = np.random.default_rng(2).normal(size=(9, 3))
     traced = jax.jit(lambda m: waters.tangent(v, m))(masses)
     np.testing.assert_allclose(traced, waters.tangent(v, masses), atol=1e-12)
+
+
+class Well(AbstractEnergy):
+    """½ |x|²."""
+
+    def __call__(self, x):
+        return 0.5 * jnp.sum(x**2)
+
+
+def test_a_posterior_takes_any_linear_map(x64):
+    y = np.random.default_rng(3).normal(size=(SYSTEM.n_beads, 3))
+    posterior = Posterior(Well(), SYSTEM, y)
+    geometry = Geometry(posterior, MASSES)
+    assert geometry.dimension == SYSTEM.nullity
+    velocities = geometry.thermal_velocities(jax.random.key(0), 2.5, jnp.zeros((SYSTEM.n_atoms, 3)))
+    np.testing.assert_allclose(SYSTEM(velocities), 0, atol=1e-12)
+    x = geometry.retract(jnp.zeros((SYSTEM.n_atoms, 3)), y)
+    np.testing.assert_allclose(SYSTEM(x), y, atol=1e-12)
+    assert float(posterior.potential(x)) == pytest.approx(0.5 * np.sum(np.asarray(x) ** 2))
 
 
 def test_mistakes_are_errors():
