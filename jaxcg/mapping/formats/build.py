@@ -15,6 +15,8 @@ from .rules import MappingScheme
 from .schemes import piece_from_scheme
 from .selections import place_groups
 
+_WATER = frozenset(["HOH", "WAT", "SOL", "TIP3", "TIP3P", "TIP4", "SPC", "H2O"])
+
 
 def build_model(
     atoms: Atoms,
@@ -48,6 +50,8 @@ def build_model(
     if isinstance(rules, MappingScheme):
         counts = True if hydrogens is None else hydrogens
         notes = [] if rules.one_bead == "calpha" else [f"beads are centres of {'all' if counts else 'heavy'} atoms"]
+        if rules.one_bead is None and not _WATER.isdisjoint(atoms.residue_names) and _WATER.isdisjoint(rules.rules):
+            notes.append("water is left out: a bead of several molecules has others in every frame")
         return assemble(atoms, partial(piece_from_scheme, rules, hydrogens=counts), notes)
     if hydrogens is not None:
         raise InputError(f"{rules.name}: this format names its atoms, so hydrogens cannot be chosen; leave it out.")

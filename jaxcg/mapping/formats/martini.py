@@ -158,7 +158,7 @@ def _with_chain_ends(shares: Mapping[str, Mapping[str, float]], hydrogens: Seque
     """martinize2's modifications of chain ends: what they add belongs to the beads of N and C."""
     nitrogen = {bead: share for bead, share in shares["N"].items() if share}
     carbon = {bead: share for bead, share in shares["C"].items() if share}
-    return dict.fromkeys(hydrogens, nitrogen) | dict.fromkeys(("OXT", "HXT"), carbon) | dict(shares)
+    return dict.fromkeys(hydrogens, nitrogen) | dict.fromkeys(("OXT", "HXT", "HO"), carbon) | dict(shares)
 
 
 #: The atom of a chain end that other residues of the same name lack.

@@ -234,8 +234,11 @@ def _add_rule(
             for atom, weight in zip(found, weights.tolist()):
                 row[atom] = row.get(atom, 0.0) + weight
             forces = None if bead.force_weights is None else dict(zip(found, bead.force_weights))
-            name = molecule.residue_names[home] if residue is not None or len(rule.residues) > 1 else rule.name
-            anchor = next(iter(molecule.members[home].values()))
+            if residue is not None or bead.residue is not None or len(rule.residues) > 1:
+                name, anchor = molecule.residue_names[home], next(iter(molecule.members[home].values()))
+            else:
+                # The molecule becomes one residue, as csg_map writes it.
+                name, anchor = rule.name, 0
             named[bead.name] = builder.add(bead.name, bead.type, name, anchor, row, forces=forces)
         else:
             # Its row is filled in below: a virtual site may come before the beads it stands on.
