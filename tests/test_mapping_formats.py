@@ -7,7 +7,14 @@ import pytest
 
 from jaxcg.errors import InputError
 from jaxcg.io import build_molecule
-from jaxcg.mapping.formats import AtomTable, build_map, load_scheme, read_backward, read_vermouth_mapping
+from jaxcg.mapping.formats import (
+    AtomTable,
+    build_map,
+    load_scheme,
+    read_backward,
+    read_vermouth_mapping,
+    read_vermouth_modifications,
+)
 from jaxcg.mapping.formats.names import is_solvent, standard_atom, standard_residue
 
 DATA = Path(__file__).parent / "data"
@@ -125,13 +132,45 @@ def test_backward_file_to_map(tmp_path):
 
 def test_vermouth_file_to_map(tmp_path):
     text = "[ block ]\n[ from ]\namber\n[ to ]\nmine\n[ from blocks ]\nTOY\n[ to blocks ]\nTOY\n[ mapping ]\n"
-    text += "C1 A\nC2 A 0.75\nC2 B 0.25\nO1 B\n[ modification ]\n[ mapping ]\nanything goes here\n"
+    text += "C1 A\nC2 A 0.75\nC2 B 0.25\nO1 B\n"
     ((rule, _, target),) = read_vermouth_mapping(toy(tmp_path, text, "toy.mapping"))
     ((same, _, _),) = read_backward(toy(tmp_path))
     assert target == ("mine",)
     assert rule.shares == {name: shares for name, shares in same.shares.items() if any(shares.values())}
     one, two = (build_map({"TOY": r}, ATOMS, ("A", "B"), [0, 0], hydrogens=True) for r in (rule, same))
     np.testing.assert_array_equal(one.matrix().toarray(), two.matrix().toarray())
+
+
+VERMOUTH = """\
+[ block ]
+[ from ]
+amber
+[ to ]
+mine
+[ from blocks ]
+TOY
+[ mapping ]
+C1 A
+C2 A
+O1 B
+[ modification ]
+[ from blocks ]
+TOY-H1
+[ from nodes ]
+O1
+[ mapping ]
+O1 B
+H1 B 0.5
+"""
+
+
+def test_vermouth_modifications_add_their_atoms(tmp_path):
+    path = toy(tmp_path, VERMOUTH, "toy.mapping")
+    (modification,) = read_vermouth_modifications(path)
+    assert (modification.names, modification.shares) == (("TOY-H1",), {"O1": {"B": 1.0}, "H1": {"B": 0.5}})
+    rules = load_scheme(path).rules
+    built = build_map(rules, ATOMS, ("A", "B"), [0, 0], hydrogens=True).matrix().toarray()
+    np.testing.assert_allclose(built[1], [0, 0, 16 / 16.5, 0.5 / 16.5, 0])
 
 
 @pytest.mark.parametrize("name", ["toy.map", "toy.mapping", "toy.txt"])
@@ -174,6 +213,8 @@ def test_a_users_file_for_a_protein(tmp_path):
         ("[ block ]\n[ mapping ]\nC1 A\nC1 A\n", r"toy\.map, line 4: atom C1 is given to bead A twice"),
         ("[ block ]\n[ from blocks ]\nA B\n", r"toy\.map, line 3: blocks of several residues"),
         ("[ block ]\n[ mapping ]\nC1 A\n", r"toy\.map, line 1: the block needs"),
+        ("[ modification ]\n[ mapping ]\nC1 A\n", r"toy\.map, line 1: the modification needs"),
+        ("[ modification ]\n[ from blocks ]\nX-Y\n[ mapping ]\nC1 A\n", r"toy\.map: the file has no \[ block \]"),
     ],
 )
 def test_bad_mapping_files_name_file_and_line(tmp_path, text, message):

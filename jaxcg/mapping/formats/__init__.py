@@ -17,7 +17,7 @@ from .openmscg import read_openmscg
 from .pycgtool import read_pycgtool
 from .rules import MappingScheme, ResidueRule, build_map
 from .simple import AtomTable
-from .vermouth_mapping import read_vermouth_mapping
+from .vermouth_mapping import Modification, read_vermouth_mapping, read_vermouth_modifications
 from .votca import read_votca, write_votca
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "Interaction",
     "MappingFile",
     "MappingScheme",
+    "Modification",
     "MoleculeRule",
     "ResidueRule",
     "SiteRule",
@@ -45,6 +46,7 @@ __all__ = [
     "read_openmscg",
     "read_pycgtool",
     "read_vermouth_mapping",
+    "read_vermouth_modifications",
     "read_votca",
     "write_index_groups",
     "write_native",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from functools import reduce
 from pathlib import Path
 
@@ -16,9 +17,9 @@ from .names import standard_residue
 from .native import read_native
 from .openmscg import read_openmscg
 from .pycgtool import read_pycgtool
-from .rules import MappingScheme
+from .rules import MappingScheme, ResidueRule
 from .simple import SIMPLE_MAPPINGS
-from .vermouth_mapping import read_vermouth_mapping
+from .vermouth_mapping import read_vermouth_mapping, read_vermouth_modifications
 from .votca import read_votca
 
 #: Name of a format → reader, for formats whose rules are more than residues with shares of atoms.
@@ -74,12 +75,31 @@ def load_scheme(name: str | os.PathLike, source: str | None = None) -> MappingSc
                 f"{text}: a mapping file of the format {kind} only maps forwards; give a .map or .mapping file."
             )
         rules = {}
-        for rule, _, _ in (read_vermouth_mapping if kind == "vermouth" else read_backward)(text):
+        for rule in _modified(text) if kind == "vermouth" else (rule for rule, _, _ in read_backward(text)):
             standard, _ = standard_residue(rule.name)
             rules.setdefault(standard, standardise(rule, standard))
+        if not rules:
+            raise InputError(f"{text}: the file has no [ block ], only modifications of others; add the blocks to it.")
         return MappingScheme(text, rules)
     known = ", ".join([*MARTINI_NAMES, *SIMPLE_MAPPINGS])
     raise InputError(f"mapping '{text}' is not known and no such file exists; choose one of {known}.")
+
+
+def _modified(path: str) -> list[ResidueRule]:
+    """Rules of a vermouth file, with the atoms that its modifications add: one named ASP-HD2 is of the block ASP.
+
+    Those of chain ends have names without a residue; what they add is known already, see `standardise`.
+    """
+    modifications = read_vermouth_modifications(path)
+    rules = []
+    for rule, _, _ in read_vermouth_mapping(path):
+        shares = dict(rule.shares)
+        for modification in modifications:
+            if any(name.startswith(f"{rule.name}-") for name in modification.names):
+                added = {atom: beads for atom, beads in modification.shares.items() if atom not in shares}
+                shares |= {atom: beads for atom, beads in added.items() if beads.keys() <= set(rule.beads)}
+        rules.append(replace(rule, shares=shares))
+    return rules
 
 
 def format_of(path: str | os.PathLike) -> str:

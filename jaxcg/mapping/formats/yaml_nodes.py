@@ -28,16 +28,13 @@ class YamlTree:
             text = self.path.read_text()
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{path}: cannot be read ({error}).") from error
-        loader = yaml.SafeLoader(text)
         try:
-            root: Any = loader.get_single_node()
+            root: Any = yaml.compose(text, Loader=yaml.SafeLoader)
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             line = f", line {mark.line + 1}" if mark else ""
             reason = getattr(error, "problem", None) or str(error).splitlines()[0]
             raise InputError(f"{path}{line}: not YAML ({reason}).") from None
-        finally:
-            loader.dispose()
         if root is None or root.id != "mapping":
             raise InputError(f"{path}: expected keys and values at the top.")
         self.root = root
