@@ -65,6 +65,18 @@ def test_cut_molecules_map_to_what_whole_ones_do(box, x64):
     np.testing.assert_allclose(ours[2], np.asarray(mapping(cut)), atol=1e-12)
 
 
+@pytest.mark.parametrize("box", [ORTHORHOMBIC, TRICLINIC])
+def test_few_cut_bonds(box, x64):
+    whole, bonds = polymers()
+    mapping, walk = overlapping_map(), BondWalk.of(bonds, N_ATOMS)
+    frames = np.repeat(whole[None], 24, axis=0)
+    for k in range(24):
+        frames[k, 5 * k] += box[k % 3] - box[(k + 1) % 3]
+    boxes = np.broadcast_to(box, (24, 3, 3))
+    expected = np.asarray(map_frames(mapping, frames, boxes, walk))
+    np.testing.assert_allclose(FrameMapper(mapping, bonds)(frames, boxes), expected, atol=1e-12)
+
+
 def test_single_precision_frames_keep_their_digits():
     whole, bonds = polymers()
     mapping = overlapping_map()

@@ -11,7 +11,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.sparse import coo_array, csr_array
+from scipy.sparse import coo_array, csc_array
 from scipy.sparse.csgraph import connected_components, depth_first_order
 
 from ..space import BondWalk, make_whole
@@ -120,7 +120,7 @@ class _Images:
     parents: np.ndarray  # (bonds,) atom it comes from
     first: np.ndarray  # (bonds,) place in the walk of the atoms behind the bond: from here
     end: np.ndarray  # (bonds,) to before here
-    matrix: csr_array  # beads × places in the walk
+    matrix: csc_array  # beads × places in the walk
     shape: tuple[int, int]  # of the matrix
 
     @staticmethod
@@ -139,7 +139,7 @@ class _Images:
         walked = place[atom] >= 0
         shape = (n_beads, len(order))
         places = coo_array((entries.data[walked], (bead[walked], place[atom[walked]])), shape=shape)
-        return _Images(order[inner], parent[inner], inner, end[inner], places.tocsr(), shape)
+        return _Images(order[inner], parent[inner], inner, end[inner], places.tocsc(), shape)
 
     def __call__(self, x: np.ndarray, box: np.ndarray) -> np.ndarray:
         """What to add to the bead positions (beads, 3) of a frame."""
@@ -148,8 +148,7 @@ class _Images:
         for axis in range(3):
             here = np.flatnonzero(shift[:, axis])
             if len(here):
-                moved = self._behind(crossing[here], -shift[here, axis])
-                counts[axis] = self.matrix @ moved
+                counts[axis] = self._moved(crossing[here], -shift[here, axis])
         return counts.T @ box
 
     def _crossings(self, x: np.ndarray, box: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -163,17 +162,23 @@ class _Images:
             crossing = np.unique(far // 3)
         return crossing, np.rint(d[crossing] @ np.linalg.inv(box))
 
-    def _behind(self, bonds: np.ndarray, shift: np.ndarray) -> np.ndarray:
-        """(places,) sum of the shifts of the bonds that each place of the walk lies behind."""
-        n_places, first, end = self.shape[1], self.first[bonds], self.end[bonds]
-        length = end - first
-        total = int(length.sum())
-        if total < n_places // 4:
-            # Few places: list them; running sums over all are slower.
-            offset = np.arange(total) - np.repeat(np.cumsum(length) - length, length)
-            return np.bincount(np.repeat(first, length) + offset, np.repeat(shift, length), n_places)
+    def _moved(self, bonds: np.ndarray, shift: np.ndarray) -> np.ndarray:
+        """(beads,) what they move by when all that lies behind each of the ``bonds`` moves by its ``shift``."""
+        (n_beads, n_places), first, end = self.shape, self.first[bonds], self.end[bonds]
+        if (end - first).sum() < n_places // 4:
+            # Few places: list them and their weights; sums over all are slower.
+            bond, place = _ranges(first, end)
+            column, entry = _ranges(self.matrix.indptr[place], self.matrix.indptr[place + 1])
+            return np.bincount(self.matrix.indices[entry], self.matrix.data[entry] * shift[bond[column]], n_beads)
         change = np.bincount(first, shift, n_places + 1) - np.bincount(end, shift, n_places + 1)
-        return np.cumsum(change[:-1])
+        return self.matrix @ np.cumsum(change[:-1])
+
+
+def _ranges(first: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The integers of several ranges one after another, and the number of the range each is from: (range, integer)."""
+    length = end - first
+    number = np.repeat(np.arange(len(length)), length)
+    return number, np.arange(len(number)) - np.repeat(np.cumsum(length) - length - first, length)
 
 
 def _walk(bonds: np.ndarray, matrix: Any) -> tuple[np.ndarray, np.ndarray]:
