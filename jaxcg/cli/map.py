@@ -1,6 +1,7 @@
 """`jaxcg map`: from an all-atom structure or trajectory to coarse-grained beads."""
 
 import argparse
+import gc
 import json
 import os
 from pathlib import Path
@@ -64,11 +65,10 @@ def run(options: argparse.Namespace) -> int:
         ResultError: the trajectory breaks off; what is whole has been mapped.
     """
     _check(options)
-    configure_jax()
-    from ..io.map_trajectory import load_model, map_trajectory
-
     with Progress(quiet=options.quiet) as progress:
-        atoms, model = load_model(options.trajectory, options.topology, options.mapping, progress)
+        atoms, model = _load(options, progress)
+        from ..io.map_trajectory import map_trajectory
+
         done = None
         if options.output is not None:
             done = map_trajectory(
@@ -93,6 +93,19 @@ def run(options: argparse.Namespace) -> int:
     if done is not None and done.damage is not None:
         raise ResultError(f"{options.trajectory}: {done.damage}; {done.frames} frames are in {options.output}.")
     return 0
+
+
+def _load(options: argparse.Namespace, progress: Progress):
+    """The atoms and the model; nothing made on the way is garbage, and looking for it takes a tenth of the time."""
+    gc.disable()
+    try:
+        configure_jax()
+        from ..io.map_trajectory import load_model
+
+        return load_model(options.trajectory, options.topology, options.mapping, progress)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _check(options: argparse.Namespace) -> None:

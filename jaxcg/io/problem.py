@@ -12,16 +12,18 @@ import json
 import os
 import zipfile
 from dataclasses import fields, is_dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
 import numpy as np
 
 from ..errors import InputError
-from ..posterior import Posterior
 from ..system import System
 from .writers import atomic_path
+
+if TYPE_CHECKING:
+    from ..posterior import Posterior
 
 FORMAT = "jaxcg problem"
 VERSION = 1
@@ -50,6 +52,9 @@ def load_problem(path: str | os.PathLike) -> dict[str, Any]:
         InputError: the file is missing, damaged, of another kind, or from a newer jaxcg.
     """
     tree = load_tree(path)
+    # Here, because energies take long to import and most readers of files need none.
+    from ..posterior import Posterior
+
     if not isinstance(tree, dict) or not isinstance(tree.get("posterior"), Posterior):
         raise InputError(f"{path}: holds no jaxcg problem; write one with save_problem.")
     return tree
