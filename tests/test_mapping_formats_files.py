@@ -335,6 +335,7 @@ BAD_NATIVE = [
     (ONE + "  - {name: V, site: 2fd, beads: [A, A], parameters: [1, 2]}\n", "line 6: .* has 2 parameters, expected 1"),
     (ONE + "  bonds: {b: [[A]]}\n", "line 6: bond b joins 1 beads, expected 2"),
     (ONE + "  bonds: {b: [[A, B]]}\n", "line 6: bond b names bead B, which is not defined"),
+    (ONE + "groups:\n- {name: G, index: [1]}\nbonds: {b: [[G, +G]]}\n", r"line 8: bond b: \+ is only for"),
     (ONE + "groups:\n- {name: G}\n", "line 7: a group needs either 'index' or 'select'"),
     (ONE + "groups:\n- {name: G, index: []}\n", "line 7: a bead needs at least one atom"),
     (ONE + "groups:\n- {name: G, index: [1], split: residue}\n", "line 7: 'split' does not go with 'index'"),

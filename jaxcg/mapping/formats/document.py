@@ -186,14 +186,15 @@ class MappingFile:
 def check_rules(mapping: MappingFile) -> None:
     """Raises `InputError` for rules that contradict themselves, whichever format they were read from."""
     for rule in mapping.molecules:
-        _check_beads(rule.beads, rule.bonded, rule.where or mapping.name)
+        _check_beads(rule.beads, rule.bonded, rule.where or mapping.name, rule.scope)
     groups = tuple(BeadRule(g.name, g.type, (AtomName("X"),), where=g.where) for g in mapping.groups)
-    _check_beads((*groups, *mapping.sites), mapping.bonded, mapping.name, unique=bool(mapping.sites or mapping.bonded))
+    named = bool(mapping.sites or mapping.bonded)
+    _check_beads((*groups, *mapping.sites), mapping.bonded, mapping.name, "groups", unique=named)
     for group in mapping.groups:
         _check_weights(group, len(group.index) if group.select is None else None)
 
 
-def _check_beads(beads, bonded, where: str, unique: bool = True) -> None:
+def _check_beads(beads, bonded, where: str, scope: str, unique: bool = True) -> None:
     names: set[str] = set()
     for bead in beads:
         if unique and bead.name in names:
@@ -232,6 +233,8 @@ def _check_beads(beads, bonded, where: str, unique: bool = True) -> None:
                     f"{rule.where}: {rule.kind} {rule.name} joins {len(group)} beads, "
                     f"expected {INTERACTION_KINDS[rule.kind]}."
                 )
+            if scope != "residue" and any(name.startswith("+") for name in group):
+                raise InputError(f"{rule.where}: {rule.kind} {rule.name}: + is only for rules of residues.")
             unknown = [name for name in group if name.removeprefix("+") not in names]
             if unknown:
                 raise InputError(

@@ -23,6 +23,15 @@ RESIDUE_ALIASES: dict[str, tuple[str, str]] = {
     "LSN": ("LYS", "LYN"),
     "CYX": ("CYS", "CYX"),
     "CYM": ("CYS", "CYM"),
+    # As GROMACS names them.
+    "HISD": ("HIS", "HID"),
+    "HISE": ("HIS", "HIE"),
+    "HISH": ("HIS", "HIP"),
+    "ASPH": ("ASP", "ASH"),
+    "GLUH": ("GLU", "GLH"),
+    "LYSH": ("LYS", "LYS"),
+    "CYSH": ("CYS", "CYS"),
+    "CYS2": ("CYS", "CYX"),
 }
 
 #: Protonation variants a residue may take; the first is the default at pH 7.
