@@ -109,7 +109,10 @@ def test_the_fast_reader_agrees_with_mdanalysis(tmp_path, monkeypatch):
                 np.testing.assert_array_equal(ours.boxes[i], frame.box)
                 assert (ours.steps[i], ours.times[i]) == (frame.step, frame.time)
     fast = open_trajectory(tmp_path / "a.xtc").read([4, 1])
+    bytes_of_fast = (tmp_path / "a.xtc").read_bytes()
     monkeypatch.setattr(xdr, "_library", lambda: None)
+    write(tmp_path / "a.xtc")
+    assert (tmp_path / "a.xtc").read_bytes() == bytes_of_fast
     slow = open_trajectory(tmp_path / "a.xtc").read([4, 1])
     np.testing.assert_array_equal(fast.positions, slow.positions)
     assert fast.steps.tolist() == slow.steps.tolist()

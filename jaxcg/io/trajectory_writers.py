@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import InputError
 from .trajectories import FrameBlock
 from .writers import atomic_path
-from .xdr import TrrFrame, pack_trr
+from .xdr import TrrFrame, XtcFile, pack_trr
 
 #: Endings of files that can be written.
 WRITABLE = ("xtc", "trr", "dcd", "gro", "pdb")
@@ -96,15 +96,11 @@ def open_writer(path: str | os.PathLike, labels: BeadLabels, n_frames: int) -> I
 
 class _Xtc(TrajectoryWriter):
     def __init__(self, path: Path, labels: BeadLabels, n_frames: int):
-        from MDAnalysis.lib.formats.libmdaxdr import XTCFile
-
-        self._file = XTCFile(str(path), "w")
+        self._file = XtcFile(path, "w")
 
     def write(self, block: FrameBlock) -> None:
-        positions, boxes = _single(block.positions), _single(block.boxes)
-        for i in range(len(block)):
-            step, time = int(block.steps[i]), float(block.times[i])
-            self._file.write(positions[i], boxes[i], step, time, precision=_XTC_PRECISION)
+        for x, box, step, time in zip(block.positions, block.boxes, block.steps, block.times):
+            self._file.write(x, box, int(step), float(time), _XTC_PRECISION)
 
     def close(self) -> None:
         self._file.close()

@@ -1,8 +1,8 @@
-"""Gromacs trajectories, XTC and TRR: where the frames are, reading any of them, and writing TRR.
+"""Gromacs trajectories, XTC and TRR: where the frames are, reading any of them, and writing.
 
 The files are indexed by their headers first, which tells a frame that is cut off from one that is whole without
-reading it. XTC frames are decompressed by the C library that MDAnalysis is built on, called directly so that threads
-decompress side by side; TRR frames are plain numbers.
+reading it. XTC frames go through the C library that MDAnalysis is built on, called directly so that threads
+work side by side; TRR frames are plain numbers.
 """
 
 from __future__ import annotations
@@ -124,20 +124,21 @@ def index_trr(path: str | os.PathLike) -> FrameIndex:
 
 
 class XtcFile:
-    """An XTC file open for reading; one for each thread.
+    """An XTC file open for reading or writing; one for each thread.
 
     Arguments:
         path: the file.
+        mode: ``"r"`` or ``"w"``.
     """
 
-    def __init__(self, path: str | os.PathLike):
+    def __init__(self, path: str | os.PathLike, mode: str = "r"):
         self._library, self._slow = _library(), None
         if self._library is None:
             from MDAnalysis.lib.formats.libmdaxdr import XTCFile
 
-            self._slow = XTCFile(os.fspath(path))
+            self._slow = XTCFile(os.fspath(path), mode)
             return
-        self._handle = self._library.xdrfile_open(os.fsencode(path), b"r")
+        self._handle = self._library.xdrfile_open(os.fsencode(path), mode.encode())
         if not self._handle:
             raise OSError(f"{os.fspath(path)}: cannot be opened")
 
@@ -145,10 +146,14 @@ class XtcFile:
         return self
 
     def __exit__(self, *exception) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the file."""
         if self._slow is not None:
             self._slow.close()
-        else:
-            self._library.xdrfile_close(self._handle)
+        elif self._library.xdrfile_close(self._handle):
+            raise OSError("the file could not be completed")
 
     def read(self, offset: int, x: np.ndarray) -> tuple[int, float, np.ndarray]:
         """Reads the frame at ``offset`` into ``x`` (atoms, 3) float32, nm: step, time in ps, box (3, 3) in nm.
@@ -176,6 +181,18 @@ class XtcFile:
         if failed:
             raise OSError("the frame is damaged")
         return step.value, time.value, box
+
+    def write(self, x: np.ndarray, box: np.ndarray, step: int, time: float, precision: float = 1000.0) -> None:
+        """Appends a frame: positions (atoms, 3) and box (3, 3) in nm, time in ps; distances of 1/precision are kept.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        x, box = np.ascontiguousarray(x, dtype=np.float32), np.ascontiguousarray(box, dtype=np.float32)
+        if self._slow is not None:
+            self._slow.write(x, box, step, time, precision=precision)
+        elif self._library.write_xtc(self._handle, len(x), step, time, box.ctypes.data, x.ctypes.data, precision):
+            raise OSError("a frame could not be written")
 
 
 @dataclass(frozen=True)
@@ -258,6 +275,7 @@ def _library() -> Any:
         library.xdr_seek.argtypes = [pointer, ctypes.c_int64, integer]
         counters = [ctypes.POINTER(integer), ctypes.POINTER(real)]
         library.read_xtc.argtypes = [pointer, integer, *counters, pointer, pointer, ctypes.POINTER(real)]
+        library.write_xtc.argtypes = [pointer, integer, integer, real, pointer, pointer, real]
     except (StopIteration, OSError, AttributeError):
         return None
     return library
