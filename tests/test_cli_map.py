@@ -18,6 +18,7 @@ from jaxcg.errors import InputError
 from jaxcg.io import build_molecule, read_beads
 from jaxcg.io.atoms import read_atoms
 from jaxcg.io.map_trajectory import map_trajectory
+from jaxcg.mapping import fluctuation_loss
 from jaxcg.mapping.formats.build import build_model
 
 FRAMES = Path(__file__).parent / "data" / "frames"
@@ -160,6 +161,79 @@ def test_json_explain_and_check(folder, capsys):
     assert any("in no bead" in note for note in said["notes"])
     assert run(VILLIN, "--explain") == 0
     assert "coordinates kept" in capsys.readouterr().out
+
+
+def test_explain_counts_the_motion_of_a_trajectory(folder, capsys):
+    assert main(["map", "aa.xtc", "--topology", str(VILLIN), "--explain"]) == 0
+    printed = capsys.readouterr().out
+    whole, _, _ = trajectory()
+    mapping = build_model(villin(), "martini3").mapping
+    loss = fluctuation_loss(mapping, villin().masses, [whole.astype(np.float64)], "translation and rotation")
+    said = re.search(r"([0-9.]+) % of the mass-weighted fluctuation is lost \(9 frames", printed)
+    assert said is not None
+    assert float(said[1]) == pytest.approx(100 * loss.fraction, abs=0.3)  # the file has three digits
+    assert "lost fluctuation" in printed
+    assert main(["map", "aa.xtc", "--topology", str(VILLIN), "--explain", "--frames", "0:4"]) == 0
+    assert "(4 frames" in capsys.readouterr().out
+
+
+def test_fluctuations_of_many_molecules_are_not_counted(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("jaxcg.cli.map.configure_jax", lambda: None)
+    lines = WATER.splitlines()
+    atoms = [
+        f"{i + 1:5d}SOL  {line[10:15]}{3 * i + j + 1:5d}{line[20:]}"
+        for i in range(2)
+        for j, line in enumerate(lines[2:5])
+    ]
+    frame = "\n".join(["water", "6", *atoms, lines[5]]) + "\n"
+    Path("two.gro").write_text(frame)
+    positions = np.array([[float(v) for v in line[20:].split()] for line in atoms], dtype=np.float32)
+    with XTCFile("two.xtc", "w") as xtc:
+        for k in range(3):
+            xtc.write(positions + 0.01 * k, np.eye(3, dtype=np.float32), k, float(k), precision=1000)
+    assert main(["map", "two.xtc", "--topology", "two.gro", "--mapping", "com", "--explain"]) == 0
+    assert "Motion lost: not counted (beads of 2 molecules, which drift apart)." in capsys.readouterr().out
+
+
+def test_the_source_force_field_and_heavy_atoms(folder):
+    for words, options in ((("--from", "amber"), {"source": "amber"}), (("--heavy-atoms",), {"hydrogens": False})):
+        assert run(VILLIN, "-o", "cg.gro", *words) == 0
+        expected = build_model(villin(), "martini3", **options).mapping(villin().positions)
+        plain = build_model(villin(), "martini3").mapping(villin().positions)
+        found = np.array(
+            [[float(v) for v in line[20:44].split()] for line in Path("cg.gro").read_text().splitlines()[2:-1]]
+        )
+        assert np.abs(found - expected).max() < 6e-4
+        assert np.abs(np.asarray(plain) - expected).max() > 2e-3
+
+
+def test_the_basic_force_map_respects_constraints(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("jaxcg.cli.map.configure_jax", lambda: None)
+    # Bonds to hydrogen keep their length, and the beads take heavy atoms only: hydrogens' forces must come along.
+    rng = np.random.default_rng(5)
+    atoms, x = villin(), trajectory()[0][:1].repeat(12, axis=0)
+    x = x + rng.normal(scale=0.02, size=x.shape).astype(np.float32)
+    parent = {}
+    for i, j in atoms.bonds.tolist():
+        heavy, light = (i, j) if atoms.elements[j] == "H" else (j, i)
+        if atoms.elements[light] == "H":
+            parent[light] = heavy
+    for light, heavy in parent.items():
+        x[:, light] = x[:, heavy] + (atoms.positions[light] - atoms.positions[heavy]).astype(np.float32)
+    forces = rng.normal(size=x.shape).astype(np.float32)
+    with TRRFile("c.trr", "w") as trr:
+        for k in range(len(x)):
+            trr.write(x[k], None, forces[k], 20 * np.eye(3, dtype=np.float32), k, float(k), 0.0, x.shape[1])
+    words = ["c.trr", "--topology", VILLIN, "--mapping", "calpha", "--force-map", "basic", "-o", "cg.trr"]
+    assert main(["map", *map(str, words)]) == 0
+    assert "constrained distances found" in capsys.readouterr().out
+    alpha = [i for i, name in enumerate(atoms.names) if name == "CA"]
+    joined = [[a, *(light for light, heavy in parent.items() if heavy == a)] for a in alpha]
+    expected = np.stack([forces[:, group].sum(axis=1) for group in joined], axis=1)
+    found = np.stack([frame.f for frame in read("cg.trr")])
+    np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def damaged(name: str, folder: Path):

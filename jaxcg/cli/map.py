@@ -43,11 +43,22 @@ def add_parser(verbs) -> None:
     model.add_argument(
         "--mapping", default="martini3", metavar="NAME", help="martini3, martini2, calpha, com, or a file (%(default)s)"
     )
+    model.add_argument(
+        "--from",
+        dest="source",
+        choices=("amber", "charmm"),
+        help="force field whose names martinize2 would map from (its -from; default: charmm, as there)",
+    )
+    model.add_argument(
+        "--heavy-atoms", action="store_true", help="leave hydrogens out of the beads (default: all atoms count)"
+    )
     model.add_argument("--no-whole", action="store_true", help="leave molecules that the box cuts as they are")
     model.add_argument(
         "--force-map", choices=("basic", "optimal"), help="map the forces too (TRR): summed, or with least scatter"
     )
-    model.add_argument("--explain", action="store_true", help="print what the map keeps and what it loses")
+    model.add_argument(
+        "--explain", action="store_true", help="print what the map keeps and loses, of the motion of a trajectory too"
+    )
     model.add_argument("--check", action="store_true", help="print which consistency conditions the map meets")
 
     output = parser.add_argument_group("output")
@@ -67,6 +78,7 @@ def run(options: argparse.Namespace) -> int:
     _check(options)
     with Progress(quiet=options.quiet) as progress:
         atoms, model = _load(options, progress)
+        loss, reason = _fluctuations(options, atoms, model, progress)
         from ..io.map_trajectory import map_trajectory
 
         done = None
@@ -82,7 +94,9 @@ def run(options: argparse.Namespace) -> int:
                 structure=options.structure,
                 progress=progress,
             )
-    texts = _texts(atoms, model, options)
+    texts = _texts(atoms, model, loss, options)
+    if reason is not None:
+        texts["explain"] += ["", f"Motion lost: not counted ({reason})."]
     if options.json:
         print(json.dumps(_summary(atoms, model, done, texts, options, progress.seconds), allow_nan=False))
     else:
@@ -102,7 +116,15 @@ def _load(options: argparse.Namespace, progress: Progress):
         configure_jax()
         from ..io.map_trajectory import load_model
 
-        return load_model(options.trajectory, options.topology, options.mapping, progress)
+        hydrogens = False if options.heavy_atoms else None
+        return load_model(
+            options.trajectory,
+            options.topology,
+            options.mapping,
+            progress,
+            hydrogens=hydrogens,
+            source=options.source,
+        )
     finally:
         gc.freeze()
         gc.enable()
@@ -114,7 +136,7 @@ def _check(options: argparse.Namespace) -> None:
         if not (options.explain or options.check):
             raise InputError("name the file to write with -o, or ask for --explain or --check.")
         for name in ("structure", "frames", "force_map"):
-            if getattr(options, name) is not None:
+            if getattr(options, name) is not None and not (name == "frames" and options.explain):
                 raise InputError(f"--{name.replace('_', '-')} needs a file to write; name it with -o.")
     for name in (options.trajectory, options.topology):
         if name is not None and not Path(name).is_file():
@@ -131,7 +153,22 @@ def _check(options: argparse.Namespace) -> None:
             raise InputError(f"{options.structure}: is named by -o too; leave --structure out or choose another name.")
 
 
-def _texts(atoms, model, options: argparse.Namespace) -> dict[str, list[str]]:
+def _fluctuations(options: argparse.Namespace, atoms, model, progress: Progress):
+    """What the beads lose of the motion in the trajectory, or None and, where the user may wonder, why."""
+    if not options.explain:
+        return None, None
+    from ..io.fluctuations import trajectory_loss
+    from ..io.map_trajectory import chosen_frames
+    from ..io.trajectories import open_trajectory
+
+    source = open_trajectory(options.trajectory, atoms.n_atoms)
+    numbers = chosen_frames(source, atoms, options.frames)
+    if len(numbers) < 2:
+        return None, None
+    return trajectory_loss(source, numbers, atoms, model, progress)
+
+
+def _texts(atoms, model, loss, options: argparse.Namespace) -> dict[str, list[str]]:
     """What ``--explain`` and ``--check`` print."""
     if not (options.explain or options.check):
         return {}
@@ -142,17 +179,9 @@ def _texts(atoms, model, options: argparse.Namespace) -> dict[str, list[str]]:
     texts = {}
     try:
         if options.explain:
-            from ..mapping.explain import explain
+            from ..mapping.explain import explain_model
 
-            residues = [f"{name} {number}" for name, number in zip(model.residue_names, model.residue_ids)]
-            table = explain(
-                model.mapping,
-                atoms.masses,
-                atom_names=atoms.names,
-                bead_names=model.bead_names,
-                residues=residues,
-                bead_masses=model.masses,
-            )
+            table = explain_model(model, atoms, loss)
             texts["explain"] = table.text(most_rows=None if options.json else 200).splitlines()
         if options.check:
             from ..mapping.conditions import check_conditions

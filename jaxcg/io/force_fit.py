@@ -40,8 +40,8 @@ def force_map_of(
     """The force map of ``kind`` for a trajectory.
 
     Arguments:
-        kind: ``"basic"``: that of the mapping file, else the aggregating map; ``"optimal"``: fitted to all ``numbers``,
-            with the bonds that the trajectory shows to be constrained.
+        kind: ``"basic"``: that of the mapping file, else the aggregating map; ``"optimal"``: fitted to all ``numbers``.
+            Both respect the distances that the trajectory shows to be constrained.
         source: the trajectory.
         numbers: frames to use.
         atoms: their names and bonds.
@@ -58,8 +58,14 @@ def force_map_of(
         raise InputError("forces can be mapped for linear maps only; leave --force-map out.")
     try:
         if kind == "basic":
-            given = model.force_map
-            return FittedForceMap(aggregating_force_map(mapping) if given is None else given, ())
+            if model.force_map is not None:
+                return FittedForceMap(model.force_map, ())
+            if len(numbers) < _FEWEST:
+                note = f"constraints cannot be told from {len(numbers)} frames; forces are mapped as if there were none"
+                return FittedForceMap(aggregating_force_map(mapping), (note,))
+            constraints = _constraints(source, _samples(numbers), _bonds(atoms))
+            notes = (f"{len(constraints)} constrained distances found; atoms they join share their force coefficients",)
+            return FittedForceMap(aggregating_force_map(mapping, constraints), notes if len(constraints) else ())
         return _optimal(source, numbers, atoms, mapping, progress)
     except ValueError as error:
         raise InputError(f"{source.path}: {error}") from error
@@ -68,9 +74,8 @@ def force_map_of(
 def _optimal(source, numbers, atoms: Atoms, mapping: AbstractLinearMap, progress) -> FittedForceMap:
     if len(numbers) < _FEWEST:
         raise InputError(f"{source.path}: {len(numbers)} frames are too few for an optimal force map; use basic.")
-    chosen = [numbers[i] for i in np.unique(np.linspace(0, len(numbers) - 1, _FRAMES).astype(int))]
-    bonds = np.zeros((0, 2), dtype=int) if atoms.bonds is None else atoms.bonds
-    constraints = _constraints(source, chosen, bonds)
+    bonds = _bonds(atoms)
+    constraints = _constraints(source, _samples(numbers), bonds)
     moments = ForceMoments.start(mapping, constraints, bonded_neighbours(mapping, bonds, _REACH))
     length = source.block_length()
     for start in range(0, len(numbers), length):
@@ -90,6 +95,15 @@ def _optimal(source, numbers, atoms: Atoms, mapping: AbstractLinearMap, progress
         f"variance of the mapped forces {gain:.0f} % below that of the basic map"
     )
     return FittedForceMap(fit.force_map, (note,))
+
+
+def _samples(numbers: Sequence[int]) -> list[int]:
+    """Frames spread over the trajectory."""
+    return [numbers[i] for i in np.unique(np.linspace(0, len(numbers) - 1, _FRAMES).astype(int))]
+
+
+def _bonds(atoms: Atoms) -> np.ndarray:
+    return np.zeros((0, 2), dtype=int) if atoms.bonds is None else atoms.bonds
 
 
 def _constraints(source: Trajectory, numbers: Sequence[int], bonds: np.ndarray) -> np.ndarray:

@@ -135,8 +135,13 @@ def load_model(
     topology: str | os.PathLike | Atoms | None,
     mapping: str | os.PathLike | CoarseModel,
     progress: Report | None = None,
+    *,
+    hydrogens: bool | None = None,
+    source: str | None = None,
 ) -> tuple[Atoms, CoarseModel]:
     """The atoms and the map of `map_trajectory`'s arguments of these names.
+
+    ``hydrogens`` and ``source`` are those of `jaxcg.mapping.formats.build_model`.
 
     Raises:
         InputError: a file cannot be read, or the mapping does not fit the atoms.
@@ -156,7 +161,7 @@ def load_model(
     else:
         from ..mapping.formats.build import build_model
 
-        model = build_model(atoms, mapping, select=selector(atoms.path))
+        model = build_model(atoms, mapping, hydrogens=hydrogens, source=source, select=selector(atoms.path))
     if model.mapping.n_atoms != atoms.n_atoms:
         raise InputError(f"{atoms.path}: {atoms.n_atoms} atoms, but the mapping is for {model.mapping.n_atoms}.")
     return atoms, model
