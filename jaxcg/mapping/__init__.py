@@ -2,10 +2,10 @@
 
 Maps: `LinearMap` (centres of mass or geometry, slices, any weights, overlapping beads, atoms in no bead),
 `ReplicatedMap` and `JoinedMap` (many equal molecules), `VirtualSites`, `FrameMap` and `ReferenceFrameMap`
-(orientations). The `Fibre` of a linear map is the set of all-atom configurations with one coarse-grained image, which back-mapping
-minimises on and sampling moves along. Around them: what a map keeps and loses (`split`, `null_space`,
-`fluctuation_loss`, `explain`), which consistency conditions it meets (`check_conditions`), reconstruction of least norm
-(`minimum_norm`), maps of forces (`ForceMap`, `optimal_force_map`) and maps that are learned (`learn_map`).
+(orientations). The `Fibre` of a linear map is the set of all-atom configurations with one coarse-grained image, which
+back-mapping minimises on and sampling moves along. Around them: what a map keeps and loses (`split`, `null_space`,
+`fluctuation_loss`, `explain`), which consistency conditions it meets (`check_conditions`), reconstruction of least
+norm (`minimum_norm`), maps of forces (`ForceMap`, `optimal_force_map`) and maps that are learned (`learn_map`).
 `jaxcg.mapping.formats` builds maps from mapping files.
 """
 
