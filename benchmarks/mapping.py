@@ -53,16 +53,17 @@ def main() -> None:
         rows.versions["csg_map"] = peer
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        if set(options.sections) & set("AB"):
-            water_box.write_topology(folder, options.atoms // 3)
-        if "A" in options.sections:
-            in_memory(rows, folder, options, bool(peer))
-        if "B" in options.sections:
-            whole_commands(rows, folder, options, bool(peer))
+        # What measures the memory of other processes comes first: they count what this one had when it started them.
         if "C" in options.sections:
             memory(rows, folder, options)
+        if set(options.sections) & set("AB"):
+            water_box.write_topology(folder, options.atoms // 3)
+        if "B" in options.sections:
+            whole_commands(rows, folder, options, bool(peer))
         if "D" in options.sections:
             parity(rows, folder, bool(peer))
+        if "A" in options.sections:
+            in_memory(rows, folder, options, bool(peer))
     text = "\n".join(_heading(rows) + rows.lines()) + "\n"
     print(text)
     if options.json:
