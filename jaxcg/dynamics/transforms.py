@@ -1,0 +1,44 @@
+"""Memory kernels of any spectral density by quadrature, to a stated accuracy."""
+
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+from scipy.integrate import IntegrationWarning, quad
+
+
+def cosine_transform(
+    reduced: Callable[[float], float], times, *, upper: float = np.inf, tolerance: float = 1e-8
+) -> tuple[np.ndarray, np.ndarray]:
+    """Γ(t) = (2/π) ∫₀^upper J(ω)/ω cos ωt dω by adaptive quadrature for oscillating integrands.
+
+    Arguments:
+        reduced: J(ω)/ω, amu/ps, of a frequency in 1/ps; integrable at zero.
+        times: (times,) ps.
+        upper: where J ends, 1/ps.
+        tolerance: absolute accuracy asked for, amu/ps².
+
+    Returns:
+        Γ (times,) and the estimates of its error (times,), amu/ps².
+
+    Raises:
+        ValueError: the accuracy cannot be reached; the message names the time.
+
+    Source: QUADPACK (QAWO, QAWF; Piessens et al. 1983), as in SciPy.
+    """
+    times = np.atleast_1d(np.asarray(times, dtype=np.float64))
+    values, errors = np.zeros(len(times)), np.zeros(len(times))
+    target = 0.5 * np.pi * tolerance
+    for number, t in enumerate(times):
+        options = {"limit": 400} if t == 0 else {"limit": 400, "limlst": 200, "weight": "cos", "wvar": t}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", IntegrationWarning)
+            relative = {"epsrel": 1e-12} if t == 0 or np.isfinite(upper) else {}
+            value, error = quad(reduced, 0.0, upper, epsabs=target, **relative, **options)[:2]
+        values[number], errors[number] = 2 / np.pi * value, 2 / np.pi * error
+        if not errors[number] <= 10 * tolerance:
+            raise ValueError(
+                f"cosine_transform: at t = {t:g} ps the error is {errors[number]:.1e}, not {tolerance:.1e}; J(ω)/ω may "
+                "not be integrable, or has features too sharp: give a finite upper limit or a larger tolerance."
+            )
+    return values, errors
