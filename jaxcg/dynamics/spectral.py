@@ -13,8 +13,8 @@ from .kernels import AbstractMemoryKernel, PassiveKernel, PronyKernel, require_p
 class AbstractSpectralDensity(eqx.Module):
     """A spectral density J(ω), amu/ps², of the harmonic bath that a coordinate is coupled to.
 
-    Source: Caldeira & Leggett, Ann. Phys. 149, 374 (1983); conventions of Weiss, Quantum Dissipative Systems: the bath of
-    oscillators (m_j, ω_j) coupled by c_j has J(ω) = (π/2) Σ c_j²/(m_j ω_j) δ(ω − ω_j).
+    Source: Caldeira & Leggett, Ann. Phys. 149, 374 (1983); conventions of Weiss, Quantum Dissipative Systems: a bath
+    of oscillators (m_j, ω_j) coupled by c_j has J(ω) = (π/2) Σ c_j²/(m_j ω_j) δ(ω − ω_j).
     """
 
     @abstractmethod
@@ -186,6 +186,6 @@ class TabulatedSpectralDensity(AbstractSpectralDensity):
 
 
 def spectral_density(kernel: AbstractMemoryKernel, omega: Array) -> Array:
-    """J(ω) = ω ∫₀^∞ Γ(t) cos ωt dt, amu/ps², of a scalar kernel, for ``omega`` (...), 1/ps: the way back from Γ to J."""
+    """The way back from a scalar kernel: J(ω) = ω ∫₀^∞ Γ(t) cos ωt dt, amu/ps², for ``omega`` (...), 1/ps."""
     omega = jnp.asarray(omega)
     return 0.5 * omega * kernel.spectrum(omega)
