@@ -98,7 +98,7 @@ def discretize(
 
 
 class BathState(NamedTuple):
-    """Position and velocity of the system (any shape), displacement and velocity of its oscillators (oscillators, ...)."""
+    """Position and velocity of the system (any shape), displacement and velocity of its oscillators."""
 
     position: Array
     velocity: Array
@@ -117,7 +117,7 @@ class CaldeiraLeggett(AbstractKernel):
     """Newtonian dynamics of a system, each coordinate of which is coupled to a harmonic bath of its own.
 
     H = p²/2M + U(x) + Σ ½ [v_j² + ω_j² (q_j − c_j x/ω_j²)²]. A step is: half a free flight of the system, the exact
-    motion of the bath and the exact impulse it gives while the system stands still, half a free flight. Symplectic, and the
+    motion of the bath and the exact impulse it gives while the system stands still, half a free flight. Symplectic; the
     bath may be faster than the time step resolves.
 
     Arguments:
