@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Literal
+from typing import Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -77,8 +77,8 @@ def fit_passive_kernel(
     if criterion == "held out":
         held[2::5] = True
     data = times[~held], values[~held], weights[~held]
-    best, tried = None, []
-    name: Family
+    best: tuple[float, Family, Any, float, float] | None = None
+    tried: list[tuple[Family, int, float]] = []
     for name in families:
         family = _FAMILIES[name]
         parameters, since_better = family.first(), 0

@@ -220,9 +220,7 @@ class TabulatedKernel(AbstractMemoryKernel):
         self.values = jnp.asarray(values)
         self.spacing = jnp.asarray(spacing, self.values.dtype)
         if self.values.ndim not in (1, 3) or self.values.shape[0] < 2:
-            raise ValueError(
-                "TabulatedKernel: give at least two values, (times,) or (times, coordinates, coordinates)."
-            )
+            raise ValueError("TabulatedKernel: give two or more values, (times,) or (times, coordinates, coordinates).")
         require_positive("TabulatedKernel", "spacing", spacing)
 
     def __call__(self, t: Array) -> Array:
