@@ -7,7 +7,7 @@ A bath has a spectral density; it gives a memory kernel Γ(t); a kernel with a M
 from .bath import CaldeiraLeggett, HarmonicBath, discretize
 from .correlation import Correlation, correlation, mean_square_displacement
 from .embedding import Embedding
-from .extraction import extract_kernel
+from .extraction import ExtractedKernel, extract_kernel
 from .fitting import PassiveFit, fit_passive_kernel
 from .gle import GLE, GLEState, langevin, largest_stable_step
 from .kernels import AbstractMemoryKernel, DeltaKernel, PassiveKernel, PronyKernel, SumKernel, TabulatedKernel
@@ -34,6 +34,7 @@ __all__ = [
     "DeltaKernel",
     "DrudeLorentz",
     "Embedding",
+    "ExtractedKernel",
     "FluctuationDissipation",
     "GLEState",
     "HarmonicBath",

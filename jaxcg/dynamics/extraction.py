@@ -12,7 +12,7 @@ Source: Berkowitz et al., J. Chem. Phys. 75, 2462 (1981); Daldrop, Kowalik & Net
 Volterra Equations (SIAM, 1985), ch. 9 (midpoints).
 """
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,21 @@ from .kernels import TabulatedKernel
 Method = Literal["integral", "first kind", "second kind"]
 
 
+class ExtractedKernel(NamedTuple):
+    """Result of `extract_kernel`.
+
+    Fields:
+        kernel: Γ at lags 0, 1, …, one or two fewer than the correlation functions have.
+        times: (times,) ps, where the integral is known.
+        integral: G(t) = ∫₀ᵗ Γ at these times, amu/ps, (times,) or (times, coordinates, coordinates). Its plateau is the
+            friction of slow motion; with ``"integral"`` it is what was solved for, and more accurate than the sum of Γ.
+    """
+
+    kernel: TabulatedKernel
+    times: Array
+    integral: Array
+
+
 def extract_kernel(
     velocity_correlation: Array,
     force_correlation: Array | None,
@@ -31,7 +46,7 @@ def extract_kernel(
     *,
     method: Method = "integral",
     derivative: Array | None = None,
-) -> TabulatedKernel:
+) -> ExtractedKernel:
     """The memory kernel that belongs to the correlation functions of a trajectory.
 
     Arguments:
@@ -43,9 +58,6 @@ def extract_kernel(
             its difference quotient. ``"first kind"``: for Γ at midpoints, averaged to the frames. ``"second kind"``:
             differentiated once more, with trapezoids, as most programs do.
         derivative: C_vv′, e.g. ⟨a(t) v(0)ᵀ⟩ from accelerations; by differences of C_vv when None.
-
-    Returns:
-        Γ at lags 0, 1, … (one or two fewer than given), as a `TabulatedKernel`.
 
     Raises:
         ValueError: too few lags, or shapes that differ.
@@ -61,7 +73,9 @@ def extract_kernel(
     if method == "integral":
         impulse = spacing * _cumulative(f)
         rhs = -(mass * (c - c[0]) - impulse)[1:]
-        integral = solve_volterra(rhs, half_steps(c), spacing)
+        # Plain averages halfway: their error and that of the midpoint rule nearly cancel in the plateau of G.
+        integral = solve_volterra(rhs, 0.5 * (c[1:] + c[:-1]), spacing)
+        times = (jnp.arange(len(integral)) + 0.5) * spacing
         # G at 0 (zero), spacing/2, 3/2 spacing, …; Γ is its slope at the frames.
         first = (3.75 * integral[:1] - 2.5 / 3 * integral[1:2] + 0.15 * integral[2:3]) / spacing
         values = jnp.concatenate([first, (integral[1:] - integral[:-1]) / spacing])
@@ -74,7 +88,11 @@ def extract_kernel(
         values = _second_kind(mass * slope - f, c, slope, spacing)
     else:
         raise ValueError(f"extract_kernel: method {method!r} is not known; choose integral, first kind or second kind.")
-    return TabulatedKernel(values[:, 0, 0] if scalar else values, spacing)
+    if method != "integral":
+        integral, times = spacing * _cumulative(values), jnp.arange(len(values)) * spacing
+    if scalar:
+        values, integral = values[:, 0, 0], integral[:, 0, 0]
+    return ExtractedKernel(TabulatedKernel(values, spacing), times, integral)
 
 
 def solve_volterra(rhs: Array, middle: Array, spacing) -> Array:
