@@ -62,7 +62,7 @@ def test_with_a_mean_force_the_kernel_is_the_same(x64):
 
 
 def test_the_default_does_not_hang_on_the_spacing_of_frames(x64):
-    # As of a Lennard-Jones liquid: Γ(0) = 272, ∫Γ = 22.8, frames so coarse that differentiating twice loses the integral.
+    # As of a Lennard-Jones liquid: Γ(0) = 272, ∫Γ = 22.8, frames so coarse that differentiating twice loses it.
     exact = 272.4 / 11.95
     for spacing, error in ((0.008, 1e-4), (0.032, 3e-4), (0.064, 3e-3)):
         c = velocity_correlation(np.arange(0, 2.5, spacing), c=272.4, rate=11.95)

@@ -77,7 +77,7 @@ def fit_passive_kernel(
     if criterion == "held out":
         held[2::5] = True
     data = times[~held], values[~held], weights[~held]
-    best: tuple[float, Family, Any, float, float] | None = None
+    best: tuple[float, Any, Any, float, float] | None = None
     tried: list[tuple[Family, int, float]] = []
     for name in families:
         family = _FAMILIES[name]
