@@ -10,6 +10,7 @@ from .embedding import Embedding
 from .extraction import ExtractedKernel, extract_kernel
 from .fitting import PassiveFit, fit_passive_kernel
 from .gle import GLE, GLEState, langevin, largest_stable_step
+from .history import HistoryGLE, HistoryState, history_trajectory, longest_window
 from .kernels import AbstractMemoryKernel, DeltaKernel, PassiveKernel, PronyKernel, SumKernel, TabulatedKernel
 from .noise import FluctuationDissipation, colored_noise, fluctuation_dissipation_test
 from .passivity import Passivity, is_positive_real
@@ -38,6 +39,8 @@ __all__ = [
     "FluctuationDissipation",
     "GLEState",
     "HarmonicBath",
+    "HistoryGLE",
+    "HistoryState",
     "PassiveFit",
     "PassiveKernel",
     "Passivity",
@@ -56,9 +59,11 @@ __all__ = [
     "fluctuation_dissipation_test",
     "grote_hynes_frequency",
     "grote_hynes_rate",
+    "history_trajectory",
     "is_positive_real",
     "langevin",
     "largest_stable_step",
+    "longest_window",
     "mean_square_displacement",
     "spectral_density",
 ]
