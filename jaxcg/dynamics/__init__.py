@@ -12,6 +12,7 @@ from .fitting import PassiveFit, fit_passive_kernel
 from .gle import GLE, GLEState, langevin, largest_stable_step
 from .history import HistoryGLE, HistoryState, history_trajectory, longest_window
 from .kernels import AbstractMemoryKernel, DeltaKernel, PassiveKernel, PronyKernel, SumKernel, TabulatedKernel
+from .likelihood import LikelihoodFit, fit_likelihood, log_likelihood
 from .noise import FluctuationDissipation, colored_noise, fluctuation_dissipation_test
 from .passivity import Passivity, is_positive_real
 from .rates import first_passage_times, grote_hynes_frequency, grote_hynes_rate
@@ -41,6 +42,7 @@ __all__ = [
     "HarmonicBath",
     "HistoryGLE",
     "HistoryState",
+    "LikelihoodFit",
     "PassiveFit",
     "PassiveKernel",
     "Passivity",
@@ -55,6 +57,7 @@ __all__ = [
     "discretize",
     "extract_kernel",
     "first_passage_times",
+    "fit_likelihood",
     "fit_passive_kernel",
     "fluctuation_dissipation_test",
     "grote_hynes_frequency",
@@ -63,6 +66,7 @@ __all__ = [
     "is_positive_real",
     "langevin",
     "largest_stable_step",
+    "log_likelihood",
     "longest_window",
     "mean_square_displacement",
     "spectral_density",
