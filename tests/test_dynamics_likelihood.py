@@ -75,6 +75,7 @@ def test_gradients_of_the_likelihood(x64):
         assert gradient[i] == pytest.approx(float(change), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_parameters_of_a_simulation_are_found_within_their_errors(x64):
     truth = {"strength": np.log(2.0), "rate": 0.0, "stiffness": np.log(1.5)}
 

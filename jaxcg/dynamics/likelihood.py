@@ -1,8 +1,8 @@
 """Exact likelihood of observed trajectories under a generalised Langevin equation, and its maximum.
 
 A trajectory of positions determines the forces of the potential of mean force at every frame. Given these, velocities
-and auxiliaries of the BAOAB step are linear and Gaussian, and their probability follows from a Kalman filter: covariances
-do not depend on the data, and means are a chain of affine maps, which an associative scan works out in parallel.
+and auxiliaries of the BAOAB step are linear and Gaussian; their probability follows from a Kalman filter. Covariances
+do not depend on the data; means are a chain of affine maps, which an associative scan works out in parallel.
 """
 
 from collections.abc import Callable
@@ -184,8 +184,15 @@ def fit_likelihood(
         if abs(before - value) <= tolerance * max(abs(value), 1e-12):
             break
     flat, unravel = jax.flatten_util.ravel_pytree(parameters)
-    hessian = np.asarray(eqx.filter_jit(jax.hessian(lambda v: loss(unravel(v)) * frames))(flat), np.float64)
-    covariance = np.linalg.inv(hessian)
+    # By differences of the gradient: the second derivative of a scan takes longer to compile than all the rest.
+    gradient = eqx.filter_jit(jax.grad(lambda v: loss(unravel(v)) * frames))
+    width = float(jnp.finfo(flat.dtype).eps) ** (1 / 3)
+    rows = []
+    for i, number in enumerate(np.asarray(flat)):
+        change = width * max(abs(float(number)), 1.0)
+        rows.append((gradient(flat.at[i].add(change)) - gradient(flat.at[i].add(-change))) / (2 * change))
+    hessian = np.stack([np.asarray(row, np.float64) for row in rows])
+    covariance = np.linalg.inv(0.5 * (hessian + hessian.T))
     errors = unravel(jnp.asarray(np.sqrt(np.maximum(np.diag(covariance), 0.0)), flat.dtype))
     return LikelihoodFit(parameters, -value * frames, covariance, errors, np.asarray(history))
 
