@@ -14,6 +14,8 @@ BeadVectors: TypeAlias = Float[Array | np.ndarray, "beads 3"]
 #: Anything carried by atoms, or by beads: coordinates of any dimension, several configurations as trailing axes.
 AtomArray: TypeAlias = Float[Array | np.ndarray, "atoms ..."]
 BeadArray: TypeAlias = Float[Array | np.ndarray, "beads ..."]
+#: What an energy is a function of: the positions of atoms, or other coordinates of any shape.
+Coordinates: TypeAlias = Float[Array | np.ndarray, "..."]
 #: Per-atom scalars such as masses (amu).
 AtomScalars: TypeAlias = Float[Array | np.ndarray, " atoms"]
 
@@ -25,6 +27,7 @@ __all__ = [
     "BeadArray",
     "BeadVectors",
     "Bool",
+    "Coordinates",
     "Float",
     "Int",
     "PRNGKeyArray",

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from ..typing import Array, AtomVectors, Bool, Scalar
+from ..typing import Array, AtomVectors, Bool, Coordinates, Scalar
 
 
 class AbstractEnergy(eqx.Module):
@@ -18,10 +18,13 @@ class AbstractEnergy(eqx.Module):
     """
 
     @abstractmethod
-    def __call__(self, x: AtomVectors) -> Scalar:
-        """Potential energy of the configuration ``x`` (atoms, 3) in nm, as a scalar in kJ/mol."""
+    def __call__(self, x: Coordinates) -> Scalar:
+        """Potential energy of the configuration ``x`` in nm, as a scalar in kJ/mol.
 
-    def rebuild(self, x: AtomVectors) -> Self:
+        Force-field terms take the positions of atoms, (atoms, 3); potentials of mean force may take other coordinates.
+        """
+
+    def rebuild(self, x: Coordinates) -> Self:
         """The same energy with its pair lists made anew around ``x``.
 
         Terms without a list return themselves. Drivers call it between chunks. Shapes stay, unless ``x`` is concrete
@@ -30,7 +33,7 @@ class AbstractEnergy(eqx.Module):
         del x
         return self
 
-    def stale(self, x: AtomVectors) -> Bool[Array, ""]:
+    def stale(self, x: Coordinates) -> Bool[Array, ""]:
         """Whether atoms have moved so far since the pair lists were made that `rebuild` is due."""
         del x
         return jnp.asarray(False)
@@ -48,18 +51,18 @@ class SumEnergy(AbstractEnergy):
 
     parts: tuple[AbstractEnergy, ...]
 
-    def __call__(self, x: AtomVectors) -> Scalar:
+    def __call__(self, x: Coordinates) -> Scalar:
         """Sum of the parts at ``x``, kJ/mol."""
         total = self.parts[0](x)
         for part in self.parts[1:]:
             total = total + part(x)
         return total
 
-    def rebuild(self, x: AtomVectors) -> "SumEnergy":
+    def rebuild(self, x: Coordinates) -> "SumEnergy":
         """The same sum with every part's pair list made anew around ``x``."""
         return SumEnergy(tuple(part.rebuild(x) for part in self.parts))
 
-    def stale(self, x: AtomVectors) -> Bool[Array, ""]:
+    def stale(self, x: Coordinates) -> Bool[Array, ""]:
         """Whether the pair list of any part is due for a `rebuild`."""
         stale = jnp.asarray(False)
         for part in self.parts:

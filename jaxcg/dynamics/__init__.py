@@ -1,0 +1,73 @@
+"""Non-Markovian dynamics of coarse coordinates: memory kernels, the generalised Langevin equation and its inverse.
+
+A bath has a spectral density; it gives a memory kernel Γ(t); a kernel with a Markovian embedding drives trajectories
+(`GLE`), and `extract_kernel` finds the kernel of a trajectory again. Units: nm, ps, amu, kJ/mol; Γ is in amu/ps².
+"""
+
+from .bath import CaldeiraLeggett, HarmonicBath, discretize
+from .correlation import Correlation, correlation, mean_square_displacement
+from .embedding import Embedding
+from .extraction import ExtractedKernel, extract_kernel
+from .fitting import PassiveFit, fit_passive_kernel
+from .gle import GLE, GLEState, langevin, largest_stable_step
+from .history import HistoryGLE, HistoryState, history_trajectory, longest_window
+from .kernels import AbstractMemoryKernel, DeltaKernel, PassiveKernel, PronyKernel, SumKernel, TabulatedKernel
+from .likelihood import LikelihoodFit, fit_likelihood, log_likelihood
+from .noise import FluctuationDissipation, colored_noise, fluctuation_dissipation_test
+from .passivity import Passivity, is_positive_real
+from .rates import first_passage_times, grote_hynes_frequency, grote_hynes_rate
+from .spectral import (
+    AbstractSpectralDensity,
+    BrownianOscillator,
+    DrudeLorentz,
+    PowerLaw,
+    TabulatedSpectralDensity,
+    spectral_density,
+)
+from .transforms import cosine_transform
+
+__all__ = [
+    "GLE",
+    "AbstractMemoryKernel",
+    "AbstractSpectralDensity",
+    "BrownianOscillator",
+    "CaldeiraLeggett",
+    "Correlation",
+    "DeltaKernel",
+    "DrudeLorentz",
+    "Embedding",
+    "ExtractedKernel",
+    "FluctuationDissipation",
+    "GLEState",
+    "HarmonicBath",
+    "HistoryGLE",
+    "HistoryState",
+    "LikelihoodFit",
+    "PassiveFit",
+    "PassiveKernel",
+    "Passivity",
+    "PowerLaw",
+    "PronyKernel",
+    "SumKernel",
+    "TabulatedKernel",
+    "TabulatedSpectralDensity",
+    "colored_noise",
+    "correlation",
+    "cosine_transform",
+    "discretize",
+    "extract_kernel",
+    "first_passage_times",
+    "fit_likelihood",
+    "fit_passive_kernel",
+    "fluctuation_dissipation_test",
+    "grote_hynes_frequency",
+    "grote_hynes_rate",
+    "history_trajectory",
+    "is_positive_real",
+    "langevin",
+    "largest_stable_step",
+    "log_likelihood",
+    "longest_window",
+    "mean_square_displacement",
+    "spectral_density",
+]

@@ -1,0 +1,231 @@
+"""The generalised Langevin equation by auxiliary variables: BAOAB with the joint exact step of velocity and memory."""
+
+from collections.abc import Callable
+from typing import NamedTuple, Self
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from ..energy.base import AbstractEnergy
+from ..run import AbstractKernel
+from ..typing import Array, PRNGKeyArray, Scalar
+from ..units import GAS_CONSTANT
+from .embedding import Embedding
+from .kernels import AbstractMemoryKernel, DeltaKernel
+
+#: Up to this many rows the joint step is written out, so that it fuses into one pass over the state.
+_UNROLLED = 12
+
+
+class GLEState(NamedTuple):
+    """State of one system.
+
+    Fields:
+        position: nm, any shape, e.g. (particles, 3).
+        velocity: nm/ps, the same shape.
+        force: −∂U/∂x at the position, kJ/mol/nm.
+        auxiliaries: (auxiliaries, *shape) for a scalar kernel, (auxiliaries,) for coupled coordinates; √(kJ/mol).
+    """
+
+    position: Array
+    velocity: Array
+    force: Array
+    auxiliaries: Array
+
+
+class GLEInfo(NamedTuple):
+    """One step: U at its end in kJ/mol, kinetic temperature at its end in K."""
+
+    potential: Array
+    temperature: Array
+
+
+class GLE(AbstractKernel):
+    """Trajectories of M x″ = −∂U/∂x − ∫ Γ(t−s) x′(s) ds + η(t) for a kernel with a Markovian embedding.
+
+    A step is B A O A B: half kick, half drift, exact joint Ornstein-Uhlenbeck step of (√m v, s), half drift, half kick;
+    one gradient for each step. For harmonic forces ⟨x²⟩ is exact for every stable step; ⟨v²⟩ is low by the share
+    (ω dt)²/4. A `DeltaKernel` gives Langevin dynamics.
+
+    Arguments:
+        energy: U(x), kJ/mol, of positions in nm; None for free motion.
+        kernel: memory kernel, amu/ps². A scalar one acts on every coordinate alone; a matrix-valued one couples all
+            coordinates, in the order of ``position.ravel()``.
+        masses: amu: a number, or (particles,) for the leading axis of the position; (coordinates,) with a
+            matrix-valued kernel.
+        time_step: ps.
+        temperature: K.
+
+    Raises:
+        ValueError: the kernel has no exact embedding, or a mass, the time step or the temperature is not positive.
+
+    Source: Leimkuhler & Matthews, Appl. Math. Res. Express 2013, 34 (BAOAB); Ceriotti, Bussi & Parrinello, J. Chem.
+    Theory Comput. 6, 1170 (2010), for the exact joint step.
+    """
+
+    energy: AbstractEnergy | None
+    masses: Array
+    step_matrix: Array
+    noise_matrix: Array
+    time_step: Array
+    temperature: Array
+    scalar: bool = eqx.field(static=True)
+
+    def __init__(
+        self,
+        energy: AbstractEnergy | None,
+        kernel: AbstractMemoryKernel | Embedding,
+        masses,
+        *,
+        time_step: float,
+        temperature: float,
+    ):
+        embedding = kernel if isinstance(kernel, Embedding) else Embedding.of(kernel)
+        dtype = embedding.couplings.dtype
+        for name, value in (("mass", masses), ("time step", time_step), ("temperature", temperature)):
+            _require_positive(name, value)
+        self.energy = energy
+        self.masses = jnp.asarray(masses, dtype)
+        self.time_step = jnp.asarray(time_step, dtype)
+        self.temperature = jnp.asarray(temperature, dtype)
+        self.scalar = embedding.scalar
+        if self.scalar and self.masses.ndim == 1:
+            propagators = jax.vmap(embedding.propagator, (0, None))(self.masses, self.time_step)
+            # The particles' axis last, where the state has it first among its own.
+            self.step_matrix, self.noise_matrix = (jnp.moveaxis(m, 0, -1) for m in propagators)
+        else:
+            self.step_matrix, self.noise_matrix = embedding.propagator(self.masses, self.time_step)
+
+    @property
+    def thermal_energy(self) -> Array:
+        """kT, kJ/mol."""
+        return GAS_CONSTANT * self.temperature
+
+    def init(self, key: PRNGKeyArray, position: Array, velocity: Array | None = None) -> GLEState:
+        """State at ``position`` with thermal velocities, unless given, and auxiliaries of equilibrium.
+
+        Equilibrium auxiliaries are those of a bath that has been coupled for ever: with zeros instead, the first memory
+        time of a trajectory would be of another process.
+        """
+        position = jnp.asarray(position)
+        first, second = jax.random.split(key)
+        root = jnp.sqrt(self.thermal_energy).astype(position.dtype)
+        if velocity is None:
+            velocity = root * jax.random.normal(first, position.shape, position.dtype) / self._root_mass(position)
+        count = self.step_matrix.shape[0] - (1 if self.scalar else position.size)
+        shape = (count, *position.shape) if self.scalar else (count,)
+        auxiliaries = root * jax.random.normal(second, shape, position.dtype)
+        return GLEState(position, jnp.asarray(velocity, position.dtype), self._force(position)[1], auxiliaries)
+
+    def step(self, key: PRNGKeyArray, state: GLEState) -> tuple[GLEState, GLEInfo]:
+        """One time step."""
+        x, v, force, s = state
+        dt, root = self.time_step.astype(x.dtype), self._root_mass(x)
+        v = v + 0.5 * dt * force / root**2
+        x = x + 0.5 * dt * v
+        u, s = self._joint(key, root * v, s)
+        v = u / root
+        x = x + 0.5 * dt * v
+        potential, force = self._force(x)
+        v = v + 0.5 * dt * force / root**2
+        kinetic = jnp.mean((root * v) ** 2) / GAS_CONSTANT
+        return GLEState(x, v, force, s), GLEInfo(potential, kinetic)
+
+    def rebuild(self, state: GLEState) -> Self:
+        """The same with the energy's pair lists made anew around the state."""
+        if self.energy is None:
+            return self
+        return eqx.tree_at(lambda k: k.energy, self, self.energy.rebuild(state.position))
+
+    def _force(self, x: Array) -> tuple[Scalar, Array]:
+        if self.energy is None:
+            return jnp.zeros((), x.dtype), jnp.zeros_like(x)
+        value, gradient = jax.value_and_grad(self.energy)(x)
+        return value, -gradient
+
+    def _root_mass(self, x: Array) -> Array:
+        root = jnp.sqrt(self.masses).astype(x.dtype)
+        if root.ndim == 0:
+            return root
+        return root.reshape((-1, *(1,) * (x.ndim - 1))) if self.scalar else root.reshape(x.shape)
+
+    def _joint(self, key: PRNGKeyArray, u: Array, s: Array) -> tuple[Array, Array]:
+        """(u, s) after the exact free step."""
+        root = jnp.sqrt(self.thermal_energy).astype(u.dtype)
+        step, noise = self.step_matrix.astype(u.dtype), root * self.noise_matrix.astype(u.dtype)
+        if not self.scalar:
+            both = jnp.concatenate([u.ravel(), s])
+            white = jax.random.normal(key, both.shape, u.dtype)
+            both = jnp.matmul(step, both, precision="highest") + jnp.matmul(noise, white, precision="highest")
+            return both[: u.size].reshape(u.shape), both[u.size :]
+        both = jnp.concatenate([u[None], s])
+        white = jax.random.normal(key, both.shape, u.dtype)
+        both = _combine(step, both) + _combine(noise, white)
+        return both[0], both[1:]
+
+
+def _combine(matrix: Array, rows: Array) -> Array:
+    """Linear combinations of the leading axis of ``rows`` (k, *shape) by ``matrix`` (k, k) or (k, k, particles)."""
+    size = matrix.shape[0]
+    matrix = matrix.reshape(*matrix.shape, *(1,) * (rows.ndim - 1 - (matrix.ndim - 2)))
+    if size > _UNROLLED:
+        return jnp.sum(matrix * rows[None], axis=1)
+    return jnp.stack(
+        [sum((matrix[i, j] * rows[j] for j in range(1, size)), matrix[i, 0] * rows[0]) for i in range(size)]
+    )
+
+
+def langevin(energy, masses, *, time_step: float, temperature: float, collision_rate: float) -> GLE:
+    """Markovian Langevin dynamics as the special case of a `GLE`: friction γ = ``collision_rate`` × mass.
+
+    Arguments:
+        energy: U(x), kJ/mol; None for free motion.
+        masses: amu, one for all particles.
+        time_step: ps.
+        temperature: K.
+        collision_rate: 1/ps.
+    """
+    return GLE(
+        energy,
+        DeltaKernel(jnp.asarray(masses) * collision_rate),
+        masses,
+        time_step=time_step,
+        temperature=temperature,
+    )
+
+
+def largest_stable_step(energy: Callable, masses, position: Array, *, iterations: int = 30) -> float:
+    """2/ω_max, ps: the time step beyond which kick and drift blow up in the stiffest direction at ``position``.
+
+    ω_max² is the largest eigenvalue of the mass-weighted Hessian, by power iteration with Hessian-vector products.
+
+    Arguments:
+        energy: U(x), kJ/mol.
+        masses: amu, a number or (particles,).
+        position: nm.
+        iterations: of the power method.
+    """
+    position = jnp.asarray(position)
+    masses = jnp.asarray(masses, position.dtype)
+    root = jnp.sqrt(masses if masses.ndim == 0 else masses.reshape((-1, *(1,) * (position.ndim - 1))))
+    gradient = jax.grad(energy)
+
+    def product(v):
+        return jax.jvp(gradient, (position,), (v / root,))[1] / root
+
+    def refine(_, v):
+        v = product(v)
+        return v / jnp.maximum(jnp.linalg.norm(v.ravel()), 1e-30)
+
+    start = jax.random.normal(jax.random.key(0), position.shape, position.dtype)
+    v = jax.lax.fori_loop(0, iterations, refine, start / jnp.linalg.norm(start.ravel()))
+    largest = float(jnp.abs(jnp.vdot(v, product(v))))
+    return float(2 / np.sqrt(largest)) if largest > 0 else np.inf
+
+
+def _require_positive(name: str, value) -> None:
+    if not isinstance(value, Tracer) and not np.all(np.asarray(value) > 0):
+        raise ValueError(f"GLE: the {name} must be positive, got {np.min(np.asarray(value)):g}.")

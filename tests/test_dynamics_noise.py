@@ -1,0 +1,122 @@
+"""Coloured noise, the fluctuation-dissipation test, rates, and fits of passive kernels."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.special import jv
+
+from jaxcg.dynamics import (
+    BrownianOscillator,
+    DeltaKernel,
+    PassiveKernel,
+    PronyKernel,
+    SumKernel,
+    TabulatedKernel,
+    colored_noise,
+    first_passage_times,
+    fit_passive_kernel,
+    fluctuation_dissipation_test,
+    grote_hynes_frequency,
+    grote_hynes_rate,
+    is_positive_real,
+)
+from jaxcg.units import GAS_CONSTANT
+
+TEMPERATURE = 1 / GAS_CONSTANT  # kT = 1
+
+
+def test_noise_has_the_covariance_of_the_kernel_and_the_test_notices_when_not(x64):
+    kernel = PronyKernel([2.0], [1.0])
+    noise = colored_noise(kernel, jax.random.key(0), 2048, 0.05, TEMPERATURE, shape=(200,))
+    found = fluctuation_dissipation_test(noise.T, kernel, 0.05, TEMPERATURE, lags=80)
+    assert found.p_value > 0.01
+    assert np.abs((found.measured - found.expected) / found.error).max() < 4
+    assert fluctuation_dissipation_test(1.05 * noise.T, kernel, 0.05, TEMPERATURE, lags=80).p_value < 1e-6
+    other = PronyKernel([2.0], [1.2])
+    assert fluctuation_dissipation_test(noise.T, other, 0.05, TEMPERATURE, lags=80).p_value < 1e-6
+
+
+def test_friction_adds_white_noise(x64):
+    kernel = SumKernel(PronyKernel([2.0], [1.0]), DeltaKernel(3.0))
+    noise = colored_noise(kernel, jax.random.key(0), 4000, 0.1, TEMPERATURE, shape=(50,))
+    assert float(jnp.var(noise)) == pytest.approx(2 + 2 * 3 / 0.1, rel=0.03)
+
+
+def test_noise_that_cannot_be_is_refused(x64):
+    with pytest.raises(ValueError, match="negative at ω = 0 1/ps"):
+        colored_noise(PronyKernel([2.0, -1.9], [1.0, 0.5]), jax.random.key(0), 100, 0.05, TEMPERATURE)
+    matrix = PassiveKernel(np.eye(2), np.zeros((2, 2)), np.eye(2))
+    with pytest.raises(ValueError, match="matrix-valued"):
+        colored_noise(matrix, jax.random.key(0), 100, 0.05, TEMPERATURE)
+    with pytest.raises(ValueError, match="at least 20 trajectories"):
+        fluctuation_dissipation_test(jnp.ones((3, 100)), PronyKernel([1.0], [1.0]), 0.1, 300.0, lags=10)
+
+
+@pytest.mark.parametrize(("tau", "transmission"), [(0.01, 0.0991), (0.1, 0.1000), (1.0, 0.1096), (10.0, 0.4331)])
+def test_grote_hynes(x64, tau, transmission):
+    kernel = PronyKernel([10 / tau], [1 / tau])
+    assert grote_hynes_frequency(kernel, 1.0, 1.0) == pytest.approx(transmission, abs=6e-5)
+    rate = grote_hynes_rate(
+        kernel, 1.0, well_frequency=2.0, barrier_frequency=1.0, barrier=3.0, temperature=TEMPERATURE
+    )
+    assert rate == pytest.approx(transmission * 2 / (2 * np.pi) * np.exp(-3), rel=1e-3)
+
+
+def test_kramers_is_the_markovian_case(x64):
+    friction, omega = 5.0, 1.5
+    exact = np.sqrt(omega**2 + friction**2 / 4) - friction / 2
+    assert grote_hynes_frequency(DeltaKernel(friction), 1.0, omega) == pytest.approx(exact, rel=1e-10)
+
+
+def test_first_passages():
+    x = jnp.array([[0, 0.5, 1.0, 2, 1, 0, -1, 0, 2, 0], [2, 2, 1, 1, 1, 1, 1, 1, 1, 1.0]])
+    times, number = first_passage_times(x, 0.0, 1.5)
+    # From frame 0 to frame 3, and from the first return at frame 5 to frame 8.
+    np.testing.assert_array_equal(np.asarray(times)[0], [0, 0, 0, 3, 0, 0, 0, 0, 3, 0])
+    np.testing.assert_array_equal(number, [2, 0])
+
+
+def sampled(function, points, spacing):
+    return TabulatedKernel(function(np.arange(points) * spacing), spacing)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "duration", "family", "order", "residual"),
+    [
+        (lambda: PronyKernel([2.0, 1.0, 0.3], [1.0, 10.0, 0.1]), 20.0, "modes", 3, 1e-8),
+        (lambda: sampled(BrownianOscillator(2.0, 3.0, 0.5).memory_kernel, 600, 0.02), None, "modes", 2, 1e-6),
+        (lambda: PronyKernel([2.0, -0.3], [1.0, 0.5]), 10.0, "modes", 2, 1e-6),
+        (lambda: sampled(lambda t: 2 * (jv(0, t) + jv(2, t)) / 2, 200, 0.1), None, "ladder", None, 2e-2),
+    ],
+)
+def test_passive_fits_of_automatic_order(x64, kernel, duration, family, order, residual):
+    fit = fit_passive_kernel(kernel(), duration=duration, largest_order=8)
+    assert fit.family == family
+    assert fit.residual < residual
+    assert order is None or fit.order == order
+    assert is_positive_real(fit.kernel)
+
+
+def test_noise_in_the_data_does_not_raise_the_order(x64):
+    rng = np.random.default_rng(0)
+    t = np.arange(500) * 0.02
+    data = TabulatedKernel(2 * np.exp(-t) + np.exp(-10 * t) + 0.02 * rng.normal(size=500), 0.02)
+    assert fit_passive_kernel(data).order == 2
+    fit = fit_passive_kernel(data, errors=0.02, criterion="aic")
+    assert fit.order == 2
+    exact = 2 * np.exp(-t) + np.exp(-10 * t)
+    assert np.abs(fit.kernel(jnp.asarray(t)) - exact).max() < 0.03
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda: fit_passive_kernel(PronyKernel([1.0], [1.0])), "give a duration"),
+        (lambda: fit_passive_kernel(PronyKernel([1.0], [1.0]), duration=1.0, criterion="aic"), "standard errors"),
+        (lambda: fit_passive_kernel(DeltaKernel(np.eye(2)), duration=1.0), "matrix-valued"),
+    ],
+)
+def test_wrong_input_of_fits(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        wrong()
