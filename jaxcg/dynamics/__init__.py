@@ -13,8 +13,10 @@ from .gle import GLE, GLEState, langevin, largest_stable_step
 from .history import HistoryGLE, HistoryState, history_trajectory, longest_window
 from .kernels import AbstractMemoryKernel, DeltaKernel, PassiveKernel, PronyKernel, SumKernel, TabulatedKernel
 from .likelihood import LikelihoodFit, fit_likelihood, log_likelihood
+from .memory import Memory, memory_from_velocities
 from .noise import FluctuationDissipation, colored_noise, fluctuation_dissipation_test
 from .passivity import Passivity, is_positive_real
+from .profile import free_energy_profile
 from .rates import first_passage_times, grote_hynes_frequency, grote_hynes_rate
 from .spectral import (
     AbstractSpectralDensity,
@@ -43,6 +45,7 @@ __all__ = [
     "HistoryGLE",
     "HistoryState",
     "LikelihoodFit",
+    "Memory",
     "PassiveFit",
     "PassiveKernel",
     "Passivity",
@@ -60,6 +63,7 @@ __all__ = [
     "fit_likelihood",
     "fit_passive_kernel",
     "fluctuation_dissipation_test",
+    "free_energy_profile",
     "grote_hynes_frequency",
     "grote_hynes_rate",
     "history_trajectory",
@@ -69,5 +73,6 @@ __all__ = [
     "log_likelihood",
     "longest_window",
     "mean_square_displacement",
+    "memory_from_velocities",
     "spectral_density",
 ]

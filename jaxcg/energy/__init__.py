@@ -10,6 +10,7 @@ from .base import AbstractEnergy, SumEnergy, energy_and_forces
 from .bonded import HarmonicAngle, HarmonicBond
 from .born import GeneralizedBorn, Neck
 from .cmap import CMAPTorsion
+from .coordinate import SplinePotential
 from .lennard_jones import TypedLennardJones
 from .nonbonded import Nonbonded
 from .openmm_system import from_openmm
@@ -25,6 +26,7 @@ __all__ = [
     "Neck",
     "Nonbonded",
     "PeriodicTorsion",
+    "SplinePotential",
     "SumEnergy",
     "TypedLennardJones",
     "energy_and_forces",
