@@ -81,3 +81,11 @@ def test_wrong_input_is_refused(trajectory):
 
 def _phase(state):
     return state.position, state.velocity
+
+
+def test_the_smoothing_does_not_depend_on_how_much_there_is(x64):
+    x = np.random.default_rng(0).normal(size=600_000)
+    points = np.linspace(-2.5, 2.5, 21)
+    found = np.asarray(free_energy_profile(x, TEMPERATURE).profile(points))
+    difference = found - 0.5 * points**2
+    assert np.ptp(difference) < 0.05

@@ -23,7 +23,7 @@ def free_energy_profile(
         temperature: K.
         bins: of the histogram, over the range visited.
         points: of the spline's table.
-        smoothing: weight of the squared second derivative; None chooses it.
+        smoothing: weight of the squared second derivative, lengths counted in bins; None chooses it.
 
     Raises:
         ValueError: too few positions, or positions that are not finite.
@@ -42,9 +42,11 @@ def free_energy_profile(
         )
     thermal_energy = GAS_CONSTANT * temperature
     energy = -thermal_energy * np.log(counts[known] / (len(x) * width))
-    # The variance of log n is about 1/n; weights are relative, so correlated frames do not matter.
-    spline = make_smoothing_spline(centers[known], energy, w=counts[known] / counts.max(), lam=smoothing)
+    # The variance of log n is about 1/n; weights are relative, so correlated frames do not matter. Lengths are counted
+    # in bins: the search for the smoothing looks among numbers of order one.
+    place = np.flatnonzero(known).astype(np.float64)
+    spline = make_smoothing_spline(place, energy, w=counts[known] / counts.max(), lam=smoothing)
     grid = np.linspace(centers[known][0], centers[known][-1], points)
-    values = spline(grid)
+    values = spline(np.linspace(place[0], place[-1], points))
     confining = thermal_energy / float(np.var(x))
     return SplinePotential(grid, values - values.min(), least_curvature=confining)
