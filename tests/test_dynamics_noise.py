@@ -109,6 +109,19 @@ def test_noise_in_the_data_does_not_raise_the_order(x64):
     assert np.abs(fit.kernel(jnp.asarray(t)) - exact).max() < 0.03
 
 
+def test_the_total_friction_can_be_held(x64):
+    # Correlated noise pulls the tail below zero: alone, that makes a kernel without friction.
+    t = np.arange(100) * 0.05
+    data = TabulatedKernel(4 * np.exp(-2 * t) - 0.03 * (t / 5), 0.05)
+    loose = fit_passive_kernel(data)
+    assert float(loose.kernel.total_friction()) < 1
+    held = fit_passive_kernel(data, friction=1.95, friction_error=0.05)
+    assert float(held.kernel.total_friction()) == pytest.approx(1.95, abs=0.06)
+    assert held.residual < 0.03
+    with pytest.raises(ValueError, match="error of the friction 0 is not positive"):
+        fit_passive_kernel(data, friction=1.95, friction_error=0.0)
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [

@@ -50,6 +50,15 @@ def evaluate(times: np.ndarray, parameters: Ladder) -> np.ndarray:
     return np.exp(parameters[0]) * (np.exp(-np.outer(times, rates)) @ shares).real
 
 
+def total(parameters: Ladder) -> float:
+    """∫₀^∞ Γ dt: the continued fraction at s = 0."""
+    damping, links = _parts(parameters)
+    below = damping[-1]
+    for p, b in zip(damping[-2::-1], links[::-1], strict=True):
+        below = p + b**2 / below
+    return float(np.exp(parameters[0]) / below)
+
+
 def starts(times: np.ndarray, values: np.ndarray, weights: np.ndarray, parameters: Ladder) -> Iterator[Ladder]:
     """Starting points with one rung more at the end, of several strengths, which takes the damping of the last."""
     del weights
@@ -66,12 +75,22 @@ def starts(times: np.ndarray, values: np.ndarray, weights: np.ndarray, parameter
             yield np.concatenate([parameters[:1], freed, np.append(links, last + link)])
 
 
-def refine(times: np.ndarray, values: np.ndarray, weights: np.ndarray, parameters: Ladder) -> Ladder:
-    """All numbers together by least squares."""
+def refine(
+    times: np.ndarray,
+    values: np.ndarray,
+    weights: np.ndarray,
+    parameters: Ladder,
+    friction: tuple[float, float] | None = None,
+) -> Ladder:
+    """All numbers together by least squares.
+
+    ``friction`` is a value for the integral of the kernel and its weight among the other data.
+    """
     scaled = weights / np.linalg.norm(values * weights)
 
     def residual(numbers):
-        return (evaluate(times, numbers) - values) * scaled
+        misfit = (evaluate(times, numbers) - values) * scaled
+        return misfit if friction is None else np.append(misfit, (total(numbers) - friction[0]) * friction[1])
 
     bounds = (parameters - 15.0, parameters + 15.0)
     return least_squares(residual, parameters, bounds=bounds, x_scale="jac", max_nfev=60).x

@@ -91,6 +91,24 @@ def evaluate(times: np.ndarray, parameters: Modes) -> np.ndarray:
     return sum((_mode(times, mode, k)[0] for mode, k in zip(*parameters, strict=True)), np.zeros(len(times)))
 
 
+def total(parameters: Modes) -> float:
+    """∫₀^∞ Γ dt."""
+    return float(sum(_total(mode, k)[0] for mode, k in zip(*parameters, strict=True)))
+
+
+def _total(mode, oscillating: bool) -> tuple[float, np.ndarray]:
+    """∫₀^∞ Γ dt of a mode, and its derivatives (4,) by the parameters."""
+    c, rate = np.exp(mode[0]), np.exp(mode[1])
+    if not oscillating:
+        return c / rate, np.array([c / rate, -c / rate, 0.0, 0.0])
+    q, r = np.exp(mode[2]), np.tanh(mode[3])
+    below = rate**2 * (1 - r**2) + q**2
+    value = c * rate * (1 + r) / below
+    by_rate = value * (1 - 2 * rate**2 * (1 - r**2) / below)
+    by_ratio = c * rate / below + value * 2 * rate**2 * r / below
+    return value, np.array([value, by_rate, -2 * value * q**2 / below, by_ratio * (1 - r**2)])
+
+
 def starts(times: np.ndarray, values: np.ndarray, weights: np.ndarray, parameters: Modes) -> Iterator[Modes]:
     """Starting points with one mode more: the two the residual asks for, and each mode there is split in two."""
     modes, kinds = parameters
@@ -120,8 +138,17 @@ def _guess(times, residual, weights, oscillating: bool) -> np.ndarray:
     return np.array([np.log(positive), np.log(rates[i]), np.log(frequencies[j]), 0.0])
 
 
-def refine(times: np.ndarray, values: np.ndarray, weights: np.ndarray, parameters: Modes) -> Modes:
-    """All modes together by least squares; relaxing ones have two parameters, the others four."""
+def refine(
+    times: np.ndarray,
+    values: np.ndarray,
+    weights: np.ndarray,
+    parameters: Modes,
+    friction: tuple[float, float] | None = None,
+) -> Modes:
+    """All modes together by least squares; relaxing ones have two parameters, the others four.
+
+    ``friction`` is a value for the integral of the kernel and its weight among the other data.
+    """
     start, kinds = parameters
     free = np.array([[True, True, k, k] for k in kinds])
     scaled = weights / np.linalg.norm(values * weights)
@@ -132,11 +159,17 @@ def refine(times: np.ndarray, values: np.ndarray, weights: np.ndarray, parameter
         return modes
 
     def residual(numbers):
-        return (evaluate(times, (modes_of(numbers), kinds)) - values) * scaled
+        now = modes_of(numbers), kinds
+        misfit = (evaluate(times, now) - values) * scaled
+        return misfit if friction is None else np.append(misfit, (total(now) - friction[0]) * friction[1])
 
     def jacobian(numbers):
-        derivatives = [_mode(times, mode, k)[1] for mode, k in zip(modes_of(numbers), kinds, strict=True)]
-        return (np.stack(derivatives)[free] * scaled).T
+        now = modes_of(numbers)
+        rows = (np.stack([_mode(times, mode, k)[1] for mode, k in zip(now, kinds, strict=True)])[free] * scaled).T
+        if friction is None:
+            return rows
+        last = np.stack([_total(mode, k)[1] for mode, k in zip(now, kinds, strict=True)])[free] * friction[1]
+        return np.vstack([rows, last])
 
     begin = start[free]
     bounds = (begin - WIDEST, begin + WIDEST)

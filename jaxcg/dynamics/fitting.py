@@ -44,6 +44,8 @@ def fit_passive_kernel(
     duration: float | None = None,
     points: int = 400,
     errors=None,
+    friction: float | None = None,
+    friction_error: float | None = None,
     largest_order: int = 10,
     tolerance: float = 1e-4,
     criterion: Literal["aic", "held out"] = "held out",
@@ -61,6 +63,9 @@ def fit_passive_kernel(
         duration: time to fit, ps; the table's length for a `TabulatedKernel`, which is the default for one.
         points: times fitted, half of them evenly and half logarithmically spaced.
         errors: standard error of the kernel, amu/ps²: a number, or (times,) at the frames of a `TabulatedKernel`.
+        friction: total friction ∫Γ dt that the fit is to have, amu/ps, such as the plateau of an extracted integral:
+            the values of Γ alone leave it open, because their errors are correlated.
+        friction_error: its standard error; a hundredth of it when None.
         largest_order: most auxiliary variables.
         tolerance: relative residual at which the order grows no more.
         criterion: what chooses the order. ``"held out"``: the residual on every fifth point, which the fit does not
@@ -77,6 +82,13 @@ def fit_passive_kernel(
     if criterion == "held out":
         held[2::5] = True
     data = times[~held], values[~held], weights[~held]
+    held_friction = None
+    if friction is not None:
+        # Among data that are scaled to a norm of one.
+        error = 0.01 * abs(friction) if friction_error is None else friction_error
+        require_positive("fit_passive_kernel", "error of the friction", error)
+        unit = 1.0 if errors is not None else 0.01 * np.linalg.norm(data[1]) / np.sqrt(len(data[1]))
+        held_friction = float(friction), unit / error / float(np.linalg.norm(data[1] * data[2]))
     best: tuple[float, Any, Any, float, float] | None = None
     tried: list[tuple[Family, int, float]] = []
     for name in families:
@@ -93,12 +105,18 @@ def fit_passive_kernel(
             def cost(p, family=family, before=before):
                 # Two auxiliaries more at once must halve what one more leaves.
                 misfit = np.linalg.norm((family.evaluate(data[0], p) - data[1]) * data[2])
+                if held_friction is not None:
+                    off = (family.total(p) - held_friction[0]) * held_friction[1]
+                    misfit = np.hypot(misfit, off * np.linalg.norm(data[1] * data[2]))
                 return misfit * 2.0 ** (family.order(p) - before)
 
             parameters = min(fits, key=cost)
             misfits = (family.evaluate(times, parameters) - values) * weights
             residual = float(np.linalg.norm(misfits) / np.linalg.norm(values * weights))
             apart = float(np.linalg.norm(misfits[held]) / max(np.linalg.norm((values * weights)[held]), 1e-300))
+            if held_friction is not None:
+                off = (family.total(parameters) - held_friction[0]) * held_friction[1]
+                apart, residual = float(np.hypot(apart, off)), float(np.hypot(residual, off))
             akaike = float(np.sum(misfits**2)) + 2 * family.free_parameters(parameters)
             score = akaike if criterion == "aic" else apart
             tried.append((name, family.order(parameters), score))
