@@ -16,6 +16,7 @@ from ..energy.base import AbstractEnergy
 from ..run import AbstractKernel
 from ..typing import Array, PRNGKeyArray
 from ..units import GAS_CONSTANT
+from ._forces import potential_and_force
 from .kernels import require_positive
 from .spectral import AbstractSpectralDensity
 
@@ -160,23 +161,18 @@ class CaldeiraLeggett(AbstractKernel):
         dt, mass = self.time_step.astype(x.dtype), self.mass.astype(x.dtype)
         omega, shift = self._columns(x)
         x = x + 0.5 * dt * v
-        potential, gradient = self._potential(x)
+        potential, force = potential_and_force(self.energy, x)
         sine, cosine = jnp.sin(omega * dt), jnp.cos(omega * dt)
         z = q - shift * x
         # ∫ z dt over the step, with the force ω² shift z = c z of each oscillator on the system.
         passed = z * sine / omega + w * (1 - cosine) / omega**2
-        v = v + (jnp.sum(omega**2 * shift * passed, axis=0) - dt * gradient) / mass
+        v = v + (jnp.sum(omega**2 * shift * passed, axis=0) + dt * force) / mass
         z, w = z * cosine + w * sine / omega, w * cosine - z * omega * sine
         q = z + shift * x
         x = x + 0.5 * dt * v
-        potential, _ = self._potential(x)
+        potential, _ = potential_and_force(self.energy, x)
         bath = 0.5 * jnp.sum(w**2 + (omega * (q - shift * x)) ** 2)
         return BathState(x, v, q, w), BathInfo(potential, potential + 0.5 * jnp.sum(mass * v**2) + bath)
-
-    def _potential(self, x: Array) -> tuple[Array, Array]:
-        if self.energy is None:
-            return jnp.zeros((), x.dtype), jnp.zeros_like(x)
-        return jax.value_and_grad(self.energy)(x)
 
     def _columns(self, x: Array) -> tuple[Array, Array]:
         """ω_j and c_j/ω_j², shaped to go with (oscillators, *x.shape)."""

@@ -11,8 +11,9 @@ from jax.core import Tracer
 
 from ..energy.base import AbstractEnergy
 from ..run import AbstractKernel
-from ..typing import Array, PRNGKeyArray, Scalar
+from ..typing import Array, PRNGKeyArray
 from ..units import GAS_CONSTANT
+from ._forces import potential_and_force
 from .embedding import Embedding
 from .kernels import AbstractMemoryKernel, DeltaKernel
 
@@ -118,7 +119,9 @@ class GLE(AbstractKernel):
         count = self.step_matrix.shape[0] - (1 if self.scalar else position.size)
         shape = (count, *position.shape) if self.scalar else (count,)
         auxiliaries = root * jax.random.normal(second, shape, position.dtype)
-        return GLEState(position, jnp.asarray(velocity, position.dtype), self._force(position)[1], auxiliaries)
+        return GLEState(
+            position, jnp.asarray(velocity, position.dtype), potential_and_force(self.energy, position)[1], auxiliaries
+        )
 
     def step(self, key: PRNGKeyArray, state: GLEState) -> tuple[GLEState, GLEInfo]:
         """One time step."""
@@ -129,7 +132,7 @@ class GLE(AbstractKernel):
         u, s = self._joint(key, root * v, s)
         v = u / root
         x = x + 0.5 * dt * v
-        potential, force = self._force(x)
+        potential, force = potential_and_force(self.energy, x)
         v = v + 0.5 * dt * force / root**2
         kinetic = jnp.mean((root * v) ** 2) / GAS_CONSTANT
         return GLEState(x, v, force, s), GLEInfo(potential, kinetic)
@@ -139,12 +142,6 @@ class GLE(AbstractKernel):
         if self.energy is None:
             return self
         return eqx.tree_at(lambda k: k.energy, self, self.energy.rebuild(state.position))
-
-    def _force(self, x: Array) -> tuple[Scalar, Array]:
-        if self.energy is None:
-            return jnp.zeros((), x.dtype), jnp.zeros_like(x)
-        value, gradient = jax.value_and_grad(self.energy)(x)
-        return value, -gradient
 
     def _root_mass(self, x: Array) -> Array:
         root = jnp.sqrt(self.masses).astype(x.dtype)

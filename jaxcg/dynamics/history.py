@@ -14,8 +14,9 @@ import numpy as np
 
 from ..energy.base import AbstractEnergy
 from ..run import AbstractKernel
-from ..typing import Array, PRNGKeyArray, Scalar
+from ..typing import Array, PRNGKeyArray
 from ..units import GAS_CONSTANT
+from ._forces import potential_and_force
 from .kernels import AbstractMemoryKernel, require_positive
 from .noise import colored_noise
 from .passivity import require_positive_real
@@ -116,7 +117,7 @@ class HistoryGLE(AbstractKernel):
         # past[j] is the velocity (count − j) mod window steps and a half ago.
         age = (count - jnp.arange(window)) % window
         memory = jnp.tensordot(self.weights[age], past, axes=1, precision="highest")
-        potential, force = self._force(x)
+        potential, force = potential_and_force(self.energy, x)
         mass, dt = self._mass(x), self.time_step
         half = 0.5 * dt * self.friction / mass
         total = force - memory + self.noise[count]
@@ -129,12 +130,6 @@ class HistoryGLE(AbstractKernel):
         if self.energy is None:
             return self
         return eqx.tree_at(lambda k: k.energy, self, self.energy.rebuild(state.position))
-
-    def _force(self, x: Array) -> tuple[Scalar, Array]:
-        if self.energy is None:
-            return jnp.zeros((), x.dtype), jnp.zeros_like(x)
-        value, gradient = jax.value_and_grad(self.energy)(x)
-        return value, -gradient
 
     def _mass(self, x: Array) -> Array:
         mass = self.masses
@@ -185,7 +180,7 @@ def history_trajectory(
             age = i - jnp.arange(block)
             share = jnp.where(age >= 0, dynamics.weights[jnp.clip(age, 0, window - 1)], 0.0)
             memory = before[i] + jnp.tensordot(share, own, axes=1, precision="highest")
-            _, force = dynamics._force(x)
+            _, force = potential_and_force(dynamics.energy, x)
             total = force - memory + dynamics.noise[count + i]
             v = ((1 - half) * v + dt * total / mass) / (1 + half)
             x = x + dt * v
