@@ -2,6 +2,7 @@
 
 import json
 import re
+import resource
 import subprocess
 import sys
 import warnings
@@ -339,6 +340,23 @@ def test_an_interruption_leaves_nothing(folder):
     with pytest.raises(KeyboardInterrupt):
         map_trajectory("aa.xtc", "cg.xtc", topology=villin(), structure="cg.pdb", progress=interrupt)
     assert sorted(path.name for path in folder.iterdir()) == ["aa.trr", "aa.xtc"]
+
+
+@pytest.mark.parametrize("ending", ["xtc", "trr", "dcd", "gro", "pdb"])
+def test_a_disk_that_is_full_leaves_nothing_and_is_said(folder, capsys, ending):
+    # A limit on the size of files fails as a full disk does; the C libraries behind XTC and DCD do not report it.
+    Path(f"cg.{ending}").write_text("older")
+    before = sorted(path.name for path in folder.iterdir())
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, hard))
+    try:
+        assert run("aa.xtc", "--topology", VILLIN, "-o", f"cg.{ending}") == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    said = capsys.readouterr().err.strip().splitlines()
+    assert f"cg.{ending}: cannot be written" in said[-1]
+    assert sorted(path.name for path in folder.iterdir()) == before
+    assert Path(f"cg.{ending}").read_text() == "older"
 
 
 def test_threads_do_not_change_the_result(folder, monkeypatch):

@@ -107,6 +107,31 @@ def test_pair_lists_are_made_anew_before_they_are_stale(x64):
     assert len(found.history) > len(unlisted.history)
 
 
+class Cliff(Quadratic):
+    """Has no energy below a level."""
+
+    level: float = eqx.field(kw_only=True)
+
+    def __call__(self, x):
+        value = super().__call__(x)
+        return jnp.where(value < self.level, jnp.nan, value)
+
+
+def test_an_energy_lost_on_the_way_ends_the_search(x64):
+    problem = Gaussian(dtype=np.float64)
+    plain, x0 = problem.posterior, start(problem, np.float64)
+    highest = float(plain.energy(problem.mapping.fibre().retract(x0, plain.y)))
+    lowest = map_estimate(plain, x0, steps=2000, tolerance=1e-7).potential
+    energy = Cliff(plain.energy.hessian, plain.energy.centre, level=0.5 * (highest + lowest))
+    posterior = Posterior(energy, problem.mapping, plain.y)
+    found = map_estimate(posterior, x0, steps=500, throw=False)
+    assert found.status == "not finite"
+    assert energy.level <= found.potential <= highest
+    assert np.isfinite(found.x).all()
+    with pytest.raises(ResultError):
+        map_estimate(posterior, x0, steps=500)
+
+
 class Roomy(Quadratic):
     """Has a list that is too small at first, and NaN for an energy as long as it is."""
 

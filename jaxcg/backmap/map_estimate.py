@@ -29,7 +29,8 @@ class MapEstimate(eqx.Module):
         potential: −kT log p(x|y) up to its constant, kJ/mol.
         gradient_norm: root mean square of the projected gradient, kJ/mol/nm.
         steps: optimiser steps taken.
-        status: ``"converged"``, ``"steps exhausted"`` or ``"not finite"``.
+        status: ``"converged"``, ``"steps exhausted"`` or ``"not finite"``: the energy was not, at the start or on the
+            way; ``x`` is then the best structure before.
         history: (chunks, 3) rows of step, potential and gradient norm.
     """
 
@@ -129,7 +130,7 @@ def map_search(
                 continue
         state = new
         history.append((step, value, norm))
-        if not np.isfinite(state.best_value):
+        if not np.isfinite(value):
             status = "not finite"
         elif norm <= tolerance:
             status = "converged"

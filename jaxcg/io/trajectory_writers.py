@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import InputError
 from .trajectories import FrameBlock
 from .writers import atomic_path
-from .xdr import TrrFrame, XtcFile, pack_trr
+from .xdr import TrrFrame, XtcFile, index_xtc, pack_trr
 
 #: Endings of files that can be written.
 WRITABLE = ("xtc", "trr", "dcd", "gro", "pdb")
@@ -96,14 +96,16 @@ def open_writer(path: str | os.PathLike, labels: BeadLabels, n_frames: int) -> I
 
 class _Xtc(TrajectoryWriter):
     def __init__(self, path: Path, labels: BeadLabels, n_frames: int):
-        self._file = XtcFile(path, "w")
+        self._file, self._path, self._count = XtcFile(path, "w"), path, 0
 
     def write(self, block: FrameBlock) -> None:
         for x, box, step, time in zip(block.positions, block.boxes, block.steps, block.times):
             self._file.write(x, box, int(step), float(time), _XTC_PRECISION)
+            self._count += 1
 
     def close(self) -> None:
         self._file.close()
+        _require_frames(self._count, len(index_xtc(self._path).offsets) if self._path.stat().st_size else 0)
 
 
 class _Trr(TrajectoryWriter):
@@ -133,6 +135,7 @@ class _Dcd(TrajectoryWriter):
         from MDAnalysis.lib.formats.libdcd import DCDFile
 
         self._file, self._n_beads, self._begun = DCDFile(str(path), "w"), len(labels), False
+        self._path, self._count = path, 0
 
     def write(self, block: FrameBlock) -> None:
         boxed = bool(block.boxes.any())
@@ -149,9 +152,13 @@ class _Dcd(TrajectoryWriter):
             cosines = np.cos(np.radians(angles))
             cell = [lengths[0] * 10, cosines[2], lengths[1] * 10, cosines[1], cosines[0], lengths[2] * 10]
             self._file.write(positions * np.float32(10.0), np.asarray(cell))
+            self._count += 1
 
     def close(self) -> None:
         self._file.close()
+        # Three records of coordinates to a frame, each between two lengths, and one of the cell where there is one.
+        least = self._count * 3 * (4 * self._n_beads + 8)
+        _require_frames(self._count, self._count if self._path.stat().st_size >= least else 0)
 
 
 class _Gro(TrajectoryWriter):
@@ -219,6 +226,12 @@ class _Pdb(TrajectoryWriter):
             self._file.writelines(f"CONECT{a + 1:5d}{b + 1:5d}\n" for a, b in self._labels.bonds.tolist())
         self._file.write("END\n")
         self._file.close()
+
+
+def _require_frames(written: int, found: int) -> None:
+    """Raises OSError unless every frame reached the disk: the C libraries do not tell when it was full."""
+    if found < written:
+        raise OSError(f"only {found} of {written} frames reached the disk; it may be full")
 
 
 def lengths_and_angles(box) -> tuple[np.ndarray, np.ndarray]:
