@@ -9,6 +9,8 @@ from .kernels import AbstractMemoryKernel, PassiveKernel, PronyKernel, SumKernel
 
 #: Frequencies looked at, and how negative a spectrum may be by round-off, as a share of its largest value.
 _GRID, _ROUND_OFF = 4000, 1e-9
+#: Terms of transforms worked out at once.
+_ENTRIES = 4_000_000
 
 
 class Passivity(NamedTuple):
@@ -39,7 +41,9 @@ def is_positive_real(kernel: AbstractMemoryKernel, *, highest: float | None = No
     """
     top = _highest(kernel) if highest is None else highest
     omega = np.concatenate([[0.0], np.geomspace(1e-6 * top, top, _GRID // 2), np.linspace(0, top, _GRID // 2)[1:]])
-    spectrum = np.asarray(kernel.spectrum(jnp.asarray(omega)))
+    # Piece by piece: the transform of a long table takes memory for every frequency at once.
+    pieces = np.array_split(omega, max(1, len(omega) * _length(kernel) // _ENTRIES))
+    spectrum = np.concatenate([np.asarray(kernel.spectrum(jnp.asarray(piece))) for piece in pieces])
     if kernel.coordinates is None:
         lowest, largest = spectrum, np.abs(spectrum).max()
     else:
@@ -70,3 +74,10 @@ def _highest(kernel: AbstractMemoryKernel) -> float:
     if isinstance(kernel, SumKernel):
         return max(_highest(part) for part in kernel.parts)
     return 1.0
+
+
+def _length(kernel: AbstractMemoryKernel) -> int:
+    """Terms of the transform at one frequency."""
+    if isinstance(kernel, TabulatedKernel):
+        return int(kernel.values.size)
+    return sum(_length(part) for part in kernel.parts) if isinstance(kernel, SumKernel) else 1
