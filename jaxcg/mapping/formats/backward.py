@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from ...errors import InputError
+from .lines import read_lines
 from .rules import ResidueRule
 
 
@@ -21,10 +22,7 @@ def read_backward(path: str | os.PathLike) -> list[tuple[ResidueRule, tuple[str,
         InputError: names the file and the line.
     """
     path = Path(path)
-    try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error}).") from error
+    lines = read_lines(path)
     molecules: list[dict] = []
     section = None
     for number, line in enumerate(lines, 1):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ...errors import InputError
 from .document import GroupRule, MappingFile, check_rules
+from .lines import read_lines
 
 _REPEAT = re.compile(r";\s*jaxcg:\s*repeat\s+(\d+)\s+offset\s+(\d+)\s*$")
 
@@ -27,10 +28,7 @@ def read_index_groups(path: str | os.PathLike, *, weights: str = "mass") -> Mapp
         InputError: names the file and the line.
     """
     path = Path(path)
-    try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error}).") from error
+    lines = read_lines(path)
     groups: list[tuple[str, str, list[int]]] = []
     repeat, offset = 1, 0
     for number, line in enumerate(lines, 1):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ...errors import InputError
 from .document import AtomName, BeadRule, MappingFile, MoleculeRule, SiteRule, check_rules
+from .lines import read_lines
 
 
 def read_pycgtool(
@@ -44,10 +45,7 @@ def read_pycgtool(
 
 
 def _read(path: Path, sections: dict, including: tuple[Path, ...], center: str, virtual_center: str) -> None:
-    try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error}).") from error
+    lines = read_lines(path)
     if path.resolve() in including:
         raise InputError(f"{path}: the file includes itself.")
     beads = None

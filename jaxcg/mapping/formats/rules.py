@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -113,20 +113,10 @@ def build_map(
             )
         check_beads(rule, tuple(here), label)
         present = {atoms.names[atom]: atom for atom in members.get(residue, ())}
-        for name, shares in rule.shares.items():
-            if name not in present:
-                if is_heavy(name) and name not in rule.optional and any(shares.values()):
-                    where = f" ({rule.source})" if rule.source else ""
-                    raise InputError(f"{label}: the mapping{where} names atom {name}, which the residue lacks.")
-                continue
-            atom = present[name]
-            if not hydrogens and atoms.elements[atom].upper() in ("H", "D"):
-                continue
-            for bead, share in shares.items():
-                if share:
-                    rows.append(here[bead])
-                    columns.append(atom)
-                    values.append(share * weights[atom])
+        for bead, atom, share in counted_shares(rule, present, atoms.elements, hydrogens=hydrogens, label=label):
+            rows.append(here[bead])
+            columns.append(atom)
+            values.append(share * weights[atom])
     rows, columns, values = np.asarray(rows, dtype=int), np.asarray(columns, dtype=int), np.asarray(values, dtype=float)
     totals = np.bincount(rows, weights=values, minlength=len(bead_names))
     if np.any(totals <= 0):
@@ -134,6 +124,32 @@ def build_map(
         label = atoms.residue_labels[int(bead_residue[bead])]
         raise InputError(f"{label}: no atom counts in bead {bead_names[bead]} of mapping {scheme}; change its file.")
     return LinearMap.from_weights(rows, columns, values / totals[rows], len(bead_names), len(atoms.names))
+
+
+def counted_shares(
+    rule: ResidueRule, present: Mapping[str, int], elements: Sequence[str], *, hydrogens: bool, label: str
+) -> Iterator[tuple[str, int, float]]:
+    """Bead, atom and share of every atom of a residue that counts.
+
+    Arguments:
+        rule: of the residue.
+        present: atom name → index of the atoms the residue has.
+        elements: element of every atom.
+        hydrogens: whether hydrogens count.
+        label: of the residue, for messages.
+
+    Raises:
+        InputError: the rule names a heavy atom that the residue lacks.
+    """
+    for name, shares in rule.shares.items():
+        if name not in present:
+            if is_heavy(name) and name not in rule.optional and any(shares.values()):
+                where = f" ({rule.source})" if rule.source else ""
+                raise InputError(f"{label}: the mapping{where} names atom {name}, which the residue lacks.")
+            continue
+        atom = present[name]
+        if hydrogens or elements[atom].upper() not in ("H", "D"):
+            yield from ((bead, atom, share) for bead, share in shares.items() if share)
 
 
 def check_beads(rule: ResidueRule, present: Sequence[str], label: str) -> None:

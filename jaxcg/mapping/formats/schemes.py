@@ -10,7 +10,7 @@ import numpy as np
 from ...errors import InputError
 from .names import standard_atom, standard_residue
 from .pieces import Molecule, Piece, PieceBuilder
-from .rules import MappingScheme, ResidueRule, atom_weight, is_heavy
+from .rules import MappingScheme, ResidueRule, atom_weight, counted_shares
 
 
 def piece_from_scheme(scheme: MappingScheme, molecule: Molecule, *, hydrogens: bool) -> Piece | None:
@@ -85,19 +85,9 @@ def _add_residue(
     rows: dict[str, dict[int, float]] = {bead: {} for bead in sorted(rule.beads, key=_place)}
     masses = dict.fromkeys(rule.beads, 0.0)
     label = molecule.labels[residue]
-    for name, shares in rule.shares.items():
-        if name not in atoms:
-            if is_heavy(name) and name not in rule.optional and any(shares.values()):
-                where = f" ({rule.source})" if rule.source else ""
-                raise InputError(f"{label}: the mapping{where} names atom {name}, which the residue lacks.")
-            continue
-        atom = atoms[name]
-        if not hydrogens and molecule.elements[atom].upper() in ("H", "D"):
-            continue
-        for bead, share in shares.items():
-            if share:
-                rows[bead][atom] = share * atom_weight(molecule.elements[atom])
-                masses[bead] += share * molecule.masses[atom]
+    for bead, atom, share in counted_shares(rule, atoms, molecule.elements, hydrogens=hydrogens, label=label):
+        rows[bead][atom] = share * atom_weight(molecule.elements[atom])
+        masses[bead] += share * molecule.masses[atom]
     for bead, row in rows.items():
         if not row:
             raise InputError(f"{label}: no atom counts in bead {bead}; complete the residue or change the mapping.")

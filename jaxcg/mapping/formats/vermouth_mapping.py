@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import InputError
+from .lines import read_lines
 from .rules import ResidueRule
 
 
@@ -59,10 +60,7 @@ def read_vermouth_modifications(path: str | os.PathLike) -> list[Modification]:
 
 def _sections(path: Path, kind: str) -> list[dict]:
     """The sections of one kind, ``"block"`` or ``"modification"``; those of the other are passed over."""
-    try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error}).") from error
+    lines = read_lines(path)
     found: list[dict] = []
     part, begun, wanted = None, False, False
     for number, line in enumerate(lines, 1):
