@@ -8,16 +8,18 @@ from .bath import CaldeiraLeggett, HarmonicBath, discretize
 from .correlation import Correlation, correlation, mean_square_displacement
 from .embedding import Embedding
 from .extraction import ExtractedKernel, extract_kernel
+from .first_passage import FirstPassage, first_passage_distribution, first_passage_times
 from .fitting import PassiveFit, fit_passive_kernel
 from .gle import GLE, GLEState, langevin, largest_stable_step
 from .history import HistoryGLE, HistoryState, history_trajectory, longest_window
 from .kernels import AbstractMemoryKernel, DeltaKernel, PassiveKernel, PronyKernel, SumKernel, TabulatedKernel
 from .likelihood import LikelihoodFit, fit_likelihood, log_likelihood
+from .linear import LinearCorrelations, linear_correlations
 from .memory import Memory, memory_from_velocities
 from .noise import FluctuationDissipation, colored_noise, fluctuation_dissipation_test
 from .passivity import Passivity, is_positive_real
 from .profile import free_energy_profile
-from .rates import first_passage_times, grote_hynes_frequency, grote_hynes_rate
+from .rates import grote_hynes_frequency, grote_hynes_rate
 from .spectral import (
     AbstractSpectralDensity,
     BrownianOscillator,
@@ -39,12 +41,14 @@ __all__ = [
     "DrudeLorentz",
     "Embedding",
     "ExtractedKernel",
+    "FirstPassage",
     "FluctuationDissipation",
     "GLEState",
     "HarmonicBath",
     "HistoryGLE",
     "HistoryState",
     "LikelihoodFit",
+    "LinearCorrelations",
     "Memory",
     "PassiveFit",
     "PassiveKernel",
@@ -59,6 +63,7 @@ __all__ = [
     "cosine_transform",
     "discretize",
     "extract_kernel",
+    "first_passage_distribution",
     "first_passage_times",
     "fit_likelihood",
     "fit_passive_kernel",
@@ -70,6 +75,7 @@ __all__ = [
     "is_positive_real",
     "langevin",
     "largest_stable_step",
+    "linear_correlations",
     "log_likelihood",
     "longest_window",
     "mean_square_displacement",

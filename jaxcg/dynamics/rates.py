@@ -1,11 +1,9 @@
-"""Rates of barrier crossing, first-passage times and effective friction."""
+"""Rates of escape over a barrier: Kramers, and Grote and Hynes for friction with memory."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import root_scalar
 
-from ..typing import Array
 from ..units import GAS_CONSTANT
 from .kernels import AbstractMemoryKernel
 
@@ -54,33 +52,3 @@ def grote_hynes_rate(
     """
     transmission = grote_hynes_frequency(kernel, mass, barrier_frequency) / barrier_frequency
     return transmission * well_frequency / (2 * np.pi) * float(np.exp(-barrier / (GAS_CONSTANT * temperature)))
-
-
-@jax.jit
-def first_passage_times(x: Array, start: Array, end: Array) -> tuple[Array, Array]:
-    """First-passage times from one value of a coordinate to another in every trajectory, in frames.
-
-    A passage begins when the trajectory reaches ``start`` coming from ``end`` (or begins beyond it) and ends when it
-    reaches ``end``; then it must come back to ``start`` before the next one begins.
-
-    Arguments:
-        x: (trajectories, frames) coordinate.
-        start, end: its values, in any order.
-
-    Returns:
-        (trajectories, frames) times, zero where no passage ends, and the number of passages of each trajectory.
-    """
-    sign = jnp.sign(end - start)
-    begins, ends = sign * (x - start) <= 0, sign * (x - end) >= 0
-
-    def step(clock, now):
-        begin, end = now
-        # clock: −1 while no passage is under way.
-        clock = jnp.where((clock < 0) & begin, 0, clock)
-        passed = jnp.where((clock > 0) & end, clock, 0)
-        clock = jnp.where(end, -1, jnp.where(clock >= 0, clock + 1, clock))
-        return clock, passed
-
-    clock = jnp.full(x.shape[0], -1)
-    times = jax.lax.scan(step, clock, (begins.T, ends.T))[1].T
-    return times, jnp.sum(times > 0, axis=1)
