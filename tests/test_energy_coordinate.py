@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcg.energy import SplinePotential
+from jaxcg.energy import DoubleWell, HarmonicPotential, SplinePotential
 
 GRID = np.linspace(-1.0, 1.0, 41)
 
@@ -63,3 +63,17 @@ def test_parameters_are_leaves_and_single_precision_works():
 def test_wrong_input_is_refused(positions, values, message):
     with pytest.raises(ValueError, match=message):
         SplinePotential(positions, values)
+
+
+def test_the_harmonic_well_and_the_double_well(x64):
+    spring, wells = HarmonicPotential(30.0, 0.1), DoubleWell(5.0, 0.2, -0.1)
+    assert float(spring(jnp.array([[0.3, 0.1]]))) == pytest.approx(0.5 * 30 * 0.04)
+    assert float(wells(jnp.array([-0.1]))) == pytest.approx(5.0)
+    np.testing.assert_allclose([float(wells(jnp.array([x]))) for x in (0.1, -0.3)], 0, atol=1e-12)
+    curvature = jax.vmap(jax.grad(jax.grad(lambda q: wells(q[None]))))(jnp.array([0.1, -0.1]))
+    np.testing.assert_allclose(curvature, [8 * 5 / 0.04, -4 * 5 / 0.04])
+    assert spring(jnp.zeros(2, jnp.float32)).dtype == wells(jnp.zeros(2, jnp.float32)).dtype == jnp.float32
+    with pytest.raises(ValueError, match="stiffness -1 is negative"):
+        HarmonicPotential(-1.0)
+    with pytest.raises(ValueError, match="barrier 0 is not positive"):
+        DoubleWell(0.0, 1.0)

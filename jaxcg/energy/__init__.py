@@ -10,7 +10,7 @@ from .base import AbstractEnergy, SumEnergy, energy_and_forces
 from .bonded import HarmonicAngle, HarmonicBond
 from .born import GeneralizedBorn, Neck
 from .cmap import CMAPTorsion
-from .coordinate import SplinePotential
+from .coordinate import DoubleWell, HarmonicPotential, SplinePotential
 from .lennard_jones import TypedLennardJones
 from .nonbonded import Nonbonded
 from .openmm_system import from_openmm
@@ -19,9 +19,11 @@ from .torsion import HarmonicTorsion, PeriodicTorsion
 __all__ = [
     "AbstractEnergy",
     "CMAPTorsion",
+    "DoubleWell",
     "GeneralizedBorn",
     "HarmonicAngle",
     "HarmonicBond",
+    "HarmonicPotential",
     "HarmonicTorsion",
     "Neck",
     "Nonbonded",

@@ -64,3 +64,59 @@ class SplinePotential(AbstractEnergy):
         curvature = jnp.maximum(6 * c[..., 3] * t + 2 * c[..., 2], self.least_curvature.astype(x.dtype) * spacing**2)
         beyond = position - inside
         return value + (slope + 0.5 * curvature * beyond) * beyond
+
+
+class HarmonicPotential(AbstractEnergy):
+    """U(x) = Σ ½ k (x_i − x₀)² over all coordinates.
+
+    Arguments:
+        stiffness: k, kJ/mol/nm²; not negative.
+        center: x₀, nm.
+
+    Raises:
+        ValueError: the stiffness is negative.
+    """
+
+    stiffness: Float[Array, ""]
+    center: Float[Array, ""]
+
+    def __init__(self, stiffness, center=0.0):
+        if float(stiffness) < 0:
+            raise ValueError(f"HarmonicPotential: the stiffness {float(stiffness):g} is negative.")
+        self.stiffness, self.center = leaf(stiffness), leaf(center)
+
+    def __call__(self, x: Coordinates) -> Scalar:
+        """Sum over ``x`` (any shape), kJ/mol."""
+        x = jnp.asarray(x)
+        return 0.5 * self.stiffness.astype(x.dtype) * jnp.sum((x - self.center.astype(x.dtype)) ** 2)
+
+
+class DoubleWell(AbstractEnergy):
+    """U(x) = Σ B ((x_i − x₀)²/a² − 1)² over all coordinates: minima at x₀ ± a, a barrier of height B at x₀.
+
+    The curvature is 8B/a² at the minima and −4B/a² at the barrier.
+
+    Arguments:
+        barrier: B, kJ/mol, positive.
+        half_distance: a, nm, positive.
+        center: x₀, nm.
+
+    Raises:
+        ValueError: barrier or half distance is not positive.
+    """
+
+    barrier: Float[Array, ""]
+    half_distance: Float[Array, ""]
+    center: Float[Array, ""]
+
+    def __init__(self, barrier, half_distance, center=0.0):
+        for name, value in (("barrier", barrier), ("half distance", half_distance)):
+            if not float(value) > 0:
+                raise ValueError(f"DoubleWell: the {name} {float(value):g} is not positive.")
+        self.barrier, self.half_distance, self.center = leaf(barrier), leaf(half_distance), leaf(center)
+
+    def __call__(self, x: Coordinates) -> Scalar:
+        """Sum over ``x`` (any shape), kJ/mol."""
+        x = jnp.asarray(x)
+        reduced = (x - self.center.astype(x.dtype)) / self.half_distance.astype(x.dtype)
+        return self.barrier.astype(x.dtype) * jnp.sum((reduced**2 - 1) ** 2)
