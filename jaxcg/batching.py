@@ -19,7 +19,7 @@ def batch_width() -> int:
     return count if jax.default_backend() == "cpu" else _ACCELERATOR_WIDTH * count
 
 
-def batch_map(function: Callable) -> Callable:
+def batch_map(function: Callable, *, vectorized: bool = False) -> Callable:
     """Maps ``function(shared, *one)`` over the leading axis of all arguments but the first.
 
     On a GPU the batch is vectorised (`jax.vmap`); on a CPU it is a loop (`lax.map`), where one system at a time stays
@@ -29,6 +29,7 @@ def batch_map(function: Callable) -> Callable:
 
     Arguments:
         function: takes a pytree shared by all systems, then one system's arrays; returns arrays.
+        vectorized: vectorise on a CPU too: for systems of a few numbers each, whose loop would be all overhead.
 
     Returns:
         ``mapped(shared, *batch)`` whose results have the leading batch axis.
@@ -41,7 +42,8 @@ def batch_map(function: Callable) -> Callable:
             def one(batch):
                 return function(eqx.combine(arrays, static), *batch)
 
-            return lax.map(one, batch) if jax.default_backend() == "cpu" else jax.vmap(one)(batch)
+            loop = jax.default_backend() == "cpu" and not vectorized
+            return lax.map(one, batch) if loop else jax.vmap(one)(batch)
 
         size = jax.tree.leaves(batch)[0].shape[0]
         count = math.gcd(size, jax.local_device_count())

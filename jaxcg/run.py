@@ -76,6 +76,7 @@ def run(
     writer: Callable[[int, Any, Any], None] | None = None,
     checkpoint: str | os.PathLike | None = None,
     label: str = "run",
+    complain: Callable[[int, np.ndarray], str] | None = None,
 ) -> Run:
     """Runs ``kernel`` for ``steps`` steps from ``state``.
 
@@ -98,6 +99,8 @@ def run(
         checkpoint: file written atomically after each chunk. If it exists the run resumes from it, and a finished
             run returns at once. An interruption at any moment leaves a valid file.
         label: what the run is called in messages.
+        complain: ``complain(step, chains)`` makes the message of the error when these chains are not finite after that
+            step; by default it speaks of chains and steps.
 
     Returns:
         The `Run`: last state, infos, observations.
@@ -127,7 +130,7 @@ def run(
         new, (infos, healthy, seen) = _chunk(kernel, state, key, start, count, saves, every, observe)
         healthy = np.asarray(healthy)[:active].reshape(active * every, -1)
         if not healthy.all():
-            _raise_unhealthy(label, done, healthy)
+            _raise_unhealthy(label, done, healthy, complain)
         infos = jax.tree.map(lambda a, k=active: np.asarray(a)[:k].reshape(k * every, *a.shape[2:]), infos)
         seen = jax.tree.map(lambda a, k=active: np.asarray(a)[:k], seen)
         state = new
@@ -190,8 +193,10 @@ def _nothing(state):
     return ()
 
 
-def _raise_unhealthy(label: str, done: int, healthy: np.ndarray):
+def _raise_unhealthy(label: str, done: int, healthy: np.ndarray, complain):
     step, chain = np.argwhere(~healthy)[0]
+    if complain is not None:
+        raise ResultError(f"{label}: {complain(int(done + step + 1), np.flatnonzero(~healthy[step]))}")
     bad = np.unique(np.argwhere(~healthy)[:, 1])
     where = f"chain {chain}" if healthy.shape[1] > 1 else "the state"
     others = f" ({len(bad)} of {healthy.shape[1]} chains in all)" if len(bad) > 1 else ""

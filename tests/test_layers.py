@@ -16,6 +16,7 @@ FLOORS = (
     ("system", "space", "neighbors", "batching", "lockstep", "data"),
     ("energy", "mapping"),
     ("posterior", "run"),
+    ("chains",),
     ("sampling", "dynamics"),
     ("backmap", "fit", "consistency"),
     ("io",),

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxcg.chains import Chains
 from jaxcg.errors import InputError, ResultError
 from jaxcg.run import AbstractKernel, run
-from jaxcg.sampling.chains import Chains
 from jaxcg.typing import Array
 
 TRACES = []

@@ -4,13 +4,14 @@ A bath has a spectral density; it gives a memory kernel Γ(t); a kernel with a M
 (`GLE`), and `extract_kernel` finds the kernel of a trajectory again. Units: nm, ps, amu, kJ/mol; Γ is in amu/ps².
 """
 
+from .base import AbstractDynamics
 from .bath import CaldeiraLeggett, HarmonicBath, discretize
 from .correlation import Correlation, correlation, mean_square_displacement
 from .embedding import Embedding
 from .extraction import ExtractedKernel, extract_kernel
 from .first_passage import FirstPassage, first_passage_distribution, first_passage_times
 from .fitting import PassiveFit, fit_passive_kernel
-from .gle import GLE, GLEState, langevin, largest_stable_step
+from .gle import GLE, GLEState, langevin
 from .history import HistoryGLE, HistoryState, history_trajectory, longest_window
 from .kernels import AbstractMemoryKernel, DeltaKernel, PassiveKernel, PronyKernel, SumKernel, TabulatedKernel
 from .likelihood import LikelihoodFit, fit_likelihood, log_likelihood
@@ -20,6 +21,7 @@ from .noise import FluctuationDissipation, colored_noise, fluctuation_dissipatio
 from .passivity import Passivity, is_positive_real
 from .profile import free_energy_profile
 from .rates import grote_hynes_frequency, grote_hynes_rate
+from .simulation import Frames, Simulation, simulate
 from .spectral import (
     AbstractSpectralDensity,
     BrownianOscillator,
@@ -28,10 +30,12 @@ from .spectral import (
     TabulatedSpectralDensity,
     spectral_density,
 )
+from .stability import largest_stable_step, require_stable
 from .transforms import cosine_transform
 
 __all__ = [
     "GLE",
+    "AbstractDynamics",
     "AbstractMemoryKernel",
     "AbstractSpectralDensity",
     "BrownianOscillator",
@@ -43,6 +47,7 @@ __all__ = [
     "ExtractedKernel",
     "FirstPassage",
     "FluctuationDissipation",
+    "Frames",
     "GLEState",
     "HarmonicBath",
     "HistoryGLE",
@@ -55,6 +60,7 @@ __all__ = [
     "Passivity",
     "PowerLaw",
     "PronyKernel",
+    "Simulation",
     "SumKernel",
     "TabulatedKernel",
     "TabulatedSpectralDensity",
@@ -80,5 +86,7 @@ __all__ = [
     "longest_window",
     "mean_square_displacement",
     "memory_from_velocities",
+    "require_stable",
+    "simulate",
     "spectral_density",
 ]

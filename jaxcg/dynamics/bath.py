@@ -13,12 +13,13 @@ import numpy as np
 from scipy.integrate import cumulative_trapezoid
 
 from ..energy.base import AbstractEnergy
-from ..run import AbstractKernel
 from ..typing import Array, PRNGKeyArray
 from ..units import GAS_CONSTANT
 from ._forces import potential_and_force
+from .base import AbstractDynamics
 from .kernels import require_positive
 from .spectral import AbstractSpectralDensity
+from .stability import highest_squared_frequency, largest_bath_step
 
 Rule = Literal["midpoint", "logarithmic", "equal"]
 
@@ -108,18 +109,22 @@ class BathState(NamedTuple):
 
 
 class BathInfo(NamedTuple):
-    """One step: U(x), and the total energy of system and bath, kJ/mol, at its end."""
+    """One step: U(x) and the total energy of system and bath, kJ/mol, kinetic temperature of the system, K, at its end.
+
+    The total is conserved, up to an oscillation of second order in the time step.
+    """
 
     potential: Array
     total: Array
+    temperature: Array
 
 
-class CaldeiraLeggett(AbstractKernel):
+class CaldeiraLeggett(AbstractDynamics):
     """Newtonian dynamics of a system, each coordinate of which is coupled to a harmonic bath of its own.
 
     H = p²/2M + U(x) + Σ ½ [v_j² + ω_j² (q_j − c_j x/ω_j²)²]. A step is: half a free flight of the system, the exact
-    motion of the bath and the exact impulse it gives while the system stands still, half a free flight. Symplectic; the
-    bath may be faster than the time step resolves.
+    motion of the bath and the exact impulse it gives while the system stands still, half a free flight. Symplectic, and
+    stable as long as no oscillator does half a turn in a step (`largest_time_step` has the exact limit).
 
     Arguments:
         energy: U(x), kJ/mol; None for a free particle.
@@ -143,16 +148,19 @@ class CaldeiraLeggett(AbstractKernel):
         self.energy, self.bath = energy, bath
         self.mass, self.time_step, self.temperature = map(jnp.asarray, (mass, time_step, temperature))
 
-    def init(self, key: PRNGKeyArray, position: Array) -> BathState:
-        """State at ``position`` with thermal velocities and a bath thermal about its shifted minima."""
+    def init(self, key: PRNGKeyArray, position: Array, velocity: Array | None = None) -> BathState:
+        """State at ``position`` with thermal velocities, unless given, and a bath thermal about its shifted minima."""
         x = jnp.asarray(position)
         root = jnp.sqrt(GAS_CONSTANT * self.temperature).astype(x.dtype)
         keys = jax.random.split(key, 3)
         omega, shift = self._columns(x)
         shape = (omega.shape[0], *x.shape)
-        velocity = root / jnp.sqrt(self.mass).astype(x.dtype) * jax.random.normal(keys[0], x.shape, x.dtype)
+        if velocity is None:
+            velocity = root / jnp.sqrt(self.mass).astype(x.dtype) * jax.random.normal(keys[0], x.shape, x.dtype)
         displacement = shift * x + root / omega * jax.random.normal(keys[1], shape, x.dtype)
-        return BathState(x, velocity, displacement, root * jax.random.normal(keys[2], shape, x.dtype))
+        return BathState(
+            x, jnp.asarray(velocity, x.dtype), displacement, root * jax.random.normal(keys[2], shape, x.dtype)
+        )
 
     def step(self, key: PRNGKeyArray, state: BathState) -> tuple[BathState, BathInfo]:
         """One time step; deterministic."""
@@ -172,7 +180,15 @@ class CaldeiraLeggett(AbstractKernel):
         x = x + 0.5 * dt * v
         potential, _ = potential_and_force(self.energy, x)
         bath = 0.5 * jnp.sum(w**2 + (omega * (q - shift * x)) ** 2)
-        return BathState(x, v, q, w), BathInfo(potential, potential + 0.5 * jnp.sum(mass * v**2) + bath)
+        twice = mass * v**2
+        info = BathInfo(potential, potential + 0.5 * jnp.sum(twice) + bath, jnp.mean(twice) / GAS_CONSTANT)
+        return BathState(x, v, q, w), info
+
+    def largest_time_step(self, position: Array) -> float:
+        """The limit of stability about ``position``, ps: the bath is part of the stiffness of the system."""
+        square, bath = highest_squared_frequency(self.energy, self.mass, position), self.bath
+        frequencies, couplings = (np.asarray(each, np.float64) for each in (bath.frequencies, bath.couplings))
+        return largest_bath_step(square, float(self.mass), frequencies, (couplings / frequencies) ** 2)
 
     def _columns(self, x: Array) -> tuple[Array, Array]:
         """ω_j and c_j/ω_j², shaped to go with (oscillators, *x.shape)."""

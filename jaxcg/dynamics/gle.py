@@ -1,7 +1,6 @@
 """The generalised Langevin equation by auxiliary variables: BAOAB with the joint exact step of velocity and memory."""
 
-from collections.abc import Callable
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -10,12 +9,13 @@ import numpy as np
 from jax.core import Tracer
 
 from ..energy.base import AbstractEnergy
-from ..run import AbstractKernel
 from ..typing import Array, PRNGKeyArray
 from ..units import GAS_CONSTANT
 from ._forces import potential_and_force
+from .base import AbstractDynamics
 from .embedding import Embedding
 from .kernels import AbstractMemoryKernel, DeltaKernel
+from .stability import largest_stable_step
 
 #: Up to this many rows the joint step is written out, so that it fuses into one pass over the state.
 _UNROLLED = 12
@@ -44,7 +44,7 @@ class GLEInfo(NamedTuple):
     temperature: Array
 
 
-class GLE(AbstractKernel):
+class GLE(AbstractDynamics):
     """Trajectories of M x″ = −∂U/∂x − ∫ Γ(t−s) x′(s) ds + η(t) for a kernel with a Markovian embedding.
 
     A step is B A O A B: half kick, half drift, exact joint Ornstein-Uhlenbeck step of (√m v, s), half drift, half kick;
@@ -137,11 +137,9 @@ class GLE(AbstractKernel):
         kinetic = jnp.mean((root * v) ** 2) / GAS_CONSTANT
         return GLEState(x, v, force, s), GLEInfo(potential, kinetic)
 
-    def rebuild(self, state: GLEState) -> Self:
-        """The same with the energy's pair lists made anew around the state."""
-        if self.energy is None:
-            return self
-        return eqx.tree_at(lambda k: k.energy, self, self.energy.rebuild(state.position))
+    def largest_time_step(self, position: Array) -> float:
+        """The limit of stability 2/ω_max about ``position``, ps, whatever the kernel."""
+        return largest_stable_step(self.energy, self.masses, position)
 
     def _root_mass(self, x: Array) -> Array:
         root = jnp.sqrt(self.masses).astype(x.dtype)
@@ -192,35 +190,6 @@ def langevin(energy, masses, *, time_step: float, temperature: float, collision_
         time_step=time_step,
         temperature=temperature,
     )
-
-
-def largest_stable_step(energy: Callable, masses, position: Array, *, iterations: int = 30) -> float:
-    """2/ω_max, ps: the time step beyond which kick and drift blow up in the stiffest direction at ``position``.
-
-    ω_max² is the largest eigenvalue of the mass-weighted Hessian, by power iteration with Hessian-vector products.
-
-    Arguments:
-        energy: U(x), kJ/mol.
-        masses: amu, a number or (particles,).
-        position: nm.
-        iterations: of the power method.
-    """
-    position = jnp.asarray(position)
-    masses = jnp.asarray(masses, position.dtype)
-    root = jnp.sqrt(masses if masses.ndim == 0 else masses.reshape((-1, *(1,) * (position.ndim - 1))))
-    gradient = jax.grad(energy)
-
-    def product(v):
-        return jax.jvp(gradient, (position,), (v / root,))[1] / root
-
-    def refine(_, v):
-        v = product(v)
-        return v / jnp.maximum(jnp.linalg.norm(v.ravel()), 1e-30)
-
-    start = jax.random.normal(jax.random.key(0), position.shape, position.dtype)
-    v = jax.lax.fori_loop(0, iterations, refine, start / jnp.linalg.norm(start.ravel()))
-    largest = float(jnp.abs(jnp.vdot(v, product(v))))
-    return float(2 / np.sqrt(largest)) if largest > 0 else np.inf
 
 
 def _require_positive(name: str, value) -> None:

@@ -13,22 +13,32 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..energy.base import AbstractEnergy
-from ..run import AbstractKernel
 from ..typing import Array, PRNGKeyArray
 from ..units import GAS_CONSTANT
 from ._forces import potential_and_force
+from .base import AbstractDynamics
 from .kernels import AbstractMemoryKernel, require_positive
 from .noise import colored_noise
 from .passivity import require_positive_real
+from .stability import highest_squared_frequency, largest_history_step
 
 
 class HistoryState(NamedTuple):
-    """Position (nm), velocity half a step behind (nm/ps), past velocities (window, *shape) in a ring, steps done."""
+    """State of one system.
+
+    Fields:
+        position: nm.
+        velocity: half a step behind, nm/ps.
+        past: velocities before that, (window, *shape), in a ring.
+        count: steps done.
+        copy: which of the noises drives it.
+    """
 
     position: Array
     velocity: Array
     past: Array
     count: Array
+    copy: Array
 
 
 class HistoryInfo(NamedTuple):
@@ -38,7 +48,7 @@ class HistoryInfo(NamedTuple):
     temperature: Array
 
 
-class HistoryGLE(AbstractKernel):
+class HistoryGLE(AbstractDynamics):
     """Leapfrog for M x″ = −∂U/∂x − ∫ Γ(t−s) x′(s) ds + η(t) with the convolution summed over a window of the past.
 
     Velocities live at half steps, so the memory integral is a midpoint rule that needs no velocity of the present: the
@@ -48,13 +58,14 @@ class HistoryGLE(AbstractKernel):
         energy: U(x), kJ/mol; None for free motion.
         kernel: scalar memory kernel, amu/ps².
         masses: amu: a number, or (particles,) for the leading axis.
-        noise: (steps, *shape) random force, kJ/mol/nm, from `HistoryGLE.of`; the run may not be longer.
-        window: steps of the past that count.
+        weights: (window,) kernel times time step at the middles of the steps of the past that count.
+        noise: (steps, trajectories, *shape) random force, kJ/mol/nm; a run may not be longer.
 
     Use `HistoryGLE.of`.
     """
 
     energy: AbstractEnergy | None
+    kernel: AbstractMemoryKernel
     weights: Array
     friction: Array
     masses: Array
@@ -74,44 +85,66 @@ class HistoryGLE(AbstractKernel):
         time_step: float,
         temperature: float,
         window: int,
+        trajectories: int = 1,
     ) -> "HistoryGLE":
         """The dynamics, with the noise of a run of ``steps`` steps of positions of ``shape`` drawn.
 
         Arguments:
             energy, kernel, masses: see the class.
             key: random key of the noise.
-            steps: longest run; the noise takes steps × shape numbers of memory.
-            shape: of the positions.
+            steps: longest run; the noise takes trajectories × steps × shape numbers of memory.
+            shape: of the positions of one system.
             time_step: ps.
             temperature: K.
             window: steps after which the kernel counts as gone.
+            trajectories: how many of them need a noise of their own; noise i depends on i alone.
 
         Raises:
             ValueError: the kernel is matrix-valued or not positive-real, or a number is out of range.
         """
         for name, value in (("mass", masses), ("time step", time_step), ("temperature", temperature)):
             require_positive("HistoryGLE", name, value)
-        if window < 1 or steps < 1:
-            raise ValueError(f"HistoryGLE: window ({window}) and steps ({steps}) must be at least 1.")
+        if window < 1 or steps < 1 or trajectories < 1:
+            raise ValueError(
+                f"HistoryGLE: window ({window}), steps ({steps}) and trajectories ({trajectories}) must be at least 1."
+            )
         require_positive_real(kernel, "HistoryGLE")
-        noise = colored_noise(kernel, key, steps, time_step, temperature, shape=shape)
+        keys = [jax.random.fold_in(key, copy) for copy in range(trajectories)]
+        noises = [colored_noise(kernel, one, steps, time_step, temperature, shape=shape) for one in keys]
+        noise = jnp.stack(noises, axis=1)
         weights = time_step * jnp.asarray(kernel((jnp.arange(window) + 0.5) * time_step), noise.dtype)
         masses = jnp.asarray(masses, noise.dtype)
         dt, bath = jnp.asarray(time_step, noise.dtype), jnp.asarray(temperature, noise.dtype)
-        return HistoryGLE(energy, weights, jnp.asarray(kernel.friction, noise.dtype), masses, noise, dt, bath)
+        return HistoryGLE(energy, kernel, weights, jnp.asarray(kernel.friction, noise.dtype), masses, noise, dt, bath)
 
-    def init(self, key: PRNGKeyArray, position: Array) -> HistoryState:
-        """State at ``position`` with thermal velocities and no past: equilibrium is reached after the window."""
+    def init(self, key: PRNGKeyArray, position: Array, velocity: Array | None = None) -> HistoryState:
+        """State at ``position`` with thermal velocities, unless given, and no past: equilibrium comes after the window."""
         x = jnp.asarray(position, self.noise.dtype)
-        scale = jnp.sqrt(GAS_CONSTANT * self.temperature / self._mass(x))
-        velocity = scale * jax.random.normal(key, x.shape, x.dtype)
+        if velocity is None:
+            scale = jnp.sqrt(GAS_CONSTANT * self.temperature / self._mass(x))
+            velocity = scale * jax.random.normal(key, x.shape, x.dtype)
         past = jnp.zeros((self.weights.shape[0], *x.shape), x.dtype)
-        return HistoryState(x, velocity, past, jnp.zeros((), jnp.int32))
+        none = jnp.zeros((), jnp.int32)
+        return HistoryState(x, jnp.asarray(velocity, x.dtype), past, none, none)
+
+    def share_noise(self, states: HistoryState) -> HistoryState:
+        """States with a leading axis (trajectories), each with a noise of its own.
+
+        Raises:
+            ValueError: there are not as many noises, or they are of another shape.
+        """
+        count, shape = states.position.shape[0], states.position.shape[1:]
+        if count > self.noise.shape[1] or shape != self.noise.shape[2:]:
+            raise ValueError(
+                f"HistoryGLE: {count} trajectories of shape {shape}, but the noise was drawn for {self.noise.shape[1]} "
+                f"of shape {self.noise.shape[2:]}; give `HistoryGLE.of` these numbers."
+            )
+        return states._replace(copy=jnp.arange(count, dtype=jnp.int32))
 
     def step(self, key: PRNGKeyArray, state: HistoryState) -> tuple[HistoryState, HistoryInfo]:
         """One time step; its randomness is in the noise."""
         del key
-        x, v, past, count = state
+        x, v, past, count, copy = state
         window = self.weights.shape[0]
         past = past.at[count % window].set(v)
         # past[j] is the velocity (count − j) mod window steps and a half ago.
@@ -120,16 +153,15 @@ class HistoryGLE(AbstractKernel):
         potential, force = potential_and_force(self.energy, x)
         mass, dt = self._mass(x), self.time_step
         half = 0.5 * dt * self.friction / mass
-        total = force - memory + self.noise[count]
+        total = force - memory + self.noise[count, copy]
         v = ((1 - half) * v + dt * total / mass) / (1 + half)
         temperature = jnp.mean(mass * v**2) / GAS_CONSTANT
-        return HistoryState(x + dt * v, v, past, count + 1), HistoryInfo(potential, temperature)
+        return HistoryState(x + dt * v, v, past, count + 1, copy), HistoryInfo(potential, temperature)
 
-    def rebuild(self, state: HistoryState) -> "HistoryGLE":
-        """The same with the energy's pair lists made anew around the state."""
-        if self.energy is None:
-            return self
-        return eqx.tree_at(lambda k: k.energy, self, self.energy.rebuild(state.position))
+    def largest_time_step(self, position: Array) -> float:
+        """The limit of stability about ``position``, ps: the explicit memory is a spring too."""
+        square, lightest = highest_squared_frequency(self.energy, self.masses, position), float(jnp.min(self.masses))
+        return largest_history_step(self.kernel, square, lightest, self.weights.shape[0], float(self.time_step))
 
     def _mass(self, x: Array) -> Array:
         mass = self.masses
@@ -181,7 +213,7 @@ def history_trajectory(
             share = jnp.where(age >= 0, dynamics.weights[jnp.clip(age, 0, window - 1)], 0.0)
             memory = before[i] + jnp.tensordot(share, own, axes=1, precision="highest")
             _, force = potential_and_force(dynamics.energy, x)
-            total = force - memory + dynamics.noise[count + i]
+            total = force - memory + dynamics.noise[count + i, state.copy]
             v = ((1 - half) * v + dt * total / mass) / (1 + half)
             x = x + dt * v
             return (x, v, own), (x, v)
@@ -193,7 +225,7 @@ def history_trajectory(
     start = (state.position, state.velocity, ring, state.count)
     (x, v, ring, count), made = jax.lax.scan(one_block, start, length=blocks)
     merged = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), made)
-    return HistoryState(x, v, jnp.roll(ring, count % window, axis=0), count), merged
+    return HistoryState(x, v, jnp.roll(ring, count % window, axis=0), count, state.copy), merged
 
 
 def longest_window(

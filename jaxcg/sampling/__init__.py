@@ -4,8 +4,8 @@ Kernels (`HMC`, `Langevin`) share the interface of `jaxcg.run.AbstractKernel` an
 `Chains` makes many of one. `sample` is the whole way from minima to an ensemble with its diagnostics.
 """
 
+from ..chains import Chains
 from .adaptation import AdaptiveChains, DualAveraging, burn_in
-from .chains import Chains
 from .diagnostics import bulk_effective_sample_size, mean_effective_sample_size, rank_normalised_r_hat
 from .ensemble import EnsembleResult, sample
 from .geometry import Geometry

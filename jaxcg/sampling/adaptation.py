@@ -7,10 +7,10 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 
+from ..chains import Chains
 from ..posterior import Posterior
 from ..run import AbstractKernel, run
 from ..typing import Array, AtomScalars, PRNGKeyArray, Scalar
-from .chains import Chains
 from .hmc import HMCInfo, HMCState
 from .langevin import Heating, Langevin
 

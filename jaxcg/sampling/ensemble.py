@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..chains import Chains
 from ..errors import ResultError
 from ..posterior import Posterior
 from ..run import run
 from ..typing import Array, AtomScalars, PRNGKeyArray
 from ..units import GAS_CONSTANT
 from .adaptation import GRADIENTS_PER_CHUNK, AdaptiveChains, burn_in
-from .chains import Chains
 from .diagnostics import bulk_effective_sample_size, rank_normalised_r_hat
 from .hmc import HMC
 

@@ -6,9 +6,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from ..batching import batch_map
-from ..run import AbstractKernel
-from ..typing import Array, PRNGKeyArray
+from .batching import batch_map
+from .run import AbstractKernel
+from .typing import Array, PRNGKeyArray
 
 
 class Chains(AbstractKernel):
@@ -17,9 +17,14 @@ class Chains(AbstractKernel):
     States and infos have a leading axis (chains). Chain i draws from ``fold_in(key, i)``, so what a chain does
     does not depend on how many others there are. Pair lists are kept per chain: the leaves a rebuild replaces get a
     chain axis, everything else is shared.
+
+    Arguments:
+        kernel: of one chain.
+        vectorized: see `batch_map`.
     """
 
     kernel: AbstractKernel
+    vectorized: bool = eqx.field(static=True, default=False)
     own: tuple[Array, ...] = ()
     own_leaves: tuple[int, ...] = eqx.field(static=True, default=())
 
@@ -29,11 +34,16 @@ class Chains(AbstractKernel):
 
     def step(self, key: PRNGKeyArray, state: Any) -> tuple[Any, Any]:
         """One step of every chain."""
-        mapped = batch_map(lambda shared, own, key, state: shared._of_chain(own).step(key, state))
+        mapped = batch_map(
+            lambda shared, own, key, state: shared._of_chain(own).step(key, state), vectorized=self.vectorized
+        )
         return mapped(self, self.own, _chain_keys(key, state), state)
 
     def rebuild(self, state: Any) -> Self:
         """Pair lists made anew around every chain's own state; a list that one chain needs larger, all get larger."""
+        first = self.kernel.rebuild(jax.tree.map(lambda leaf: leaf[0], state))
+        if _same_leaves(first, self.kernel):
+            return self  # no lists: nothing to do for the other chains, which may be many
         count = jax.tree.leaves(state)[0].shape[0]
         states = [jax.tree.map(lambda leaf, chain=chain: leaf[chain], state) for chain in range(count)]
         kernel = self.kernel
@@ -52,7 +62,7 @@ class Chains(AbstractKernel):
                 break
             kernel = kernel.rebuild(states[largest])
         own = tuple(jnp.stack([leaves[i] for leaves in rebuilt]) for i in changed)
-        return type(self)(kernel, own, changed)
+        return type(self)(kernel, self.vectorized, own, changed)
 
     def healthy(self, state: Any) -> Array:
         """(chains,) True where a chain's state is finite."""
@@ -67,8 +77,15 @@ class Chains(AbstractKernel):
 
 @eqx.filter_jit
 def _init(chains, key, position):
-    mapped = batch_map(lambda shared, own, key, position: shared._of_chain(own).init(key, position))
+    mapped = batch_map(
+        lambda shared, own, key, position: shared._of_chain(own).init(key, position), vectorized=chains.vectorized
+    )
     return mapped(chains, chains.own, _chain_keys(key, position), position)
+
+
+def _same_leaves(one, other) -> bool:
+    ours, theirs = jax.tree.leaves(one), jax.tree.leaves(other)
+    return len(ours) == len(theirs) and all(a is b for a, b in zip(ours, theirs, strict=True))
 
 
 def _chain_keys(key, batch):

@@ -1,0 +1,187 @@
+"""How long a time step may be: the limits of the integrators, computed and named."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.sparse.linalg import LinearOperator, eigsh
+
+from ..energy.base import AbstractEnergy
+from ..typing import Array
+from .base import AbstractDynamics
+from .kernels import AbstractMemoryKernel
+
+#: Coordinates up to which the Hessian is made whole.
+_DENSE = 48
+#: Starts beyond the first few are as stiff as those, or the run tells.
+_STARTS = 3
+
+
+def highest_squared_frequency(energy: Callable | None, masses, position: Array) -> float:
+    """ω², the square of the highest vibration frequency at ``position``, 1/ps²: 0 where nothing vibrates.
+
+    The largest eigenvalue of the mass-weighted Hessian, by Lanczos iteration with Hessian-vector products.
+
+    Arguments:
+        energy: U(x), kJ/mol; None for free motion.
+        masses: amu: a number, (particles,) for the leading axis of the position, or one for each coordinate.
+        position: nm.
+    """
+    if energy is None:
+        return 0.0
+    position = jnp.asarray(position)
+    if isinstance(energy, AbstractEnergy):
+        energy = energy.rebuild(position)
+    root = _root_masses(masses, position)
+    gradient = jax.grad(energy)
+
+    @jax.jit
+    def product(position, v):
+        change = jax.jvp(gradient, (position,), ((v.astype(position.dtype) / root).reshape(position.shape),))[1]
+        return change.ravel() / root
+
+    size = position.size
+    if size <= _DENSE:
+        columns = jax.jit(jax.vmap(product, (None, 0)))(position, jnp.eye(size, dtype=position.dtype))
+        hessian = np.asarray(columns, np.float64)
+        largest = np.linalg.eigvalsh(0.5 * (hessian + hessian.T))[-1] if np.isfinite(hessian).all() else np.nan
+    else:
+        start = np.random.default_rng(0).normal(size=size)
+        if not np.isfinite(np.asarray(product(position, start), np.float64)).all():
+            return np.nan
+        operator = LinearOperator((size, size), lambda v: np.asarray(product(position, v.ravel()), np.float64))
+        largest = eigsh(operator, k=1, which="LA", tol=1e-5, v0=start, return_eigenvectors=False)[0]
+    return float(max(largest, 0.0)) if np.isfinite(largest) else np.nan
+
+
+def largest_stable_step(energy: AbstractEnergy | Callable | None, masses, position: Array) -> float:
+    """2/ω_max, ps: the time step beyond which kick and drift blow up in the stiffest direction at ``position``.
+
+    It is the limit of `GLE` with any kernel, since its memory is propagated exactly.
+
+    Arguments:
+        energy: U(x), kJ/mol; None for free motion, which has no limit.
+        masses: amu, a number, (particles,) for the leading axis, or one for each coordinate.
+        position: nm.
+    """
+    square = highest_squared_frequency(energy, masses, position)
+    return float(2 / np.sqrt(square)) if square != 0 else np.inf
+
+
+def largest_history_step(
+    kernel: AbstractMemoryKernel, square: float, mass: float, window: int, time_step: float
+) -> float:
+    """The longest stable time step, ps, of the leapfrog of `HistoryGLE` about a minimum.
+
+    An explicit memory is a spring too: for a kernel that changes little in a step the limit is 2/√(ω² + Γ(0)/m). In
+    general the step multiplies a perturbation by 1/q for each root q of
+
+        (1 + γ dt/2m)(1 − q) − (1 − γ dt/2m) q (1 − q) + ω² dt² q + (dt²/m)(1 − q) Σ Γ((j+½) dt) q^{j+1} = 0,
+
+    and the limit is the shortest step at which a root enters the unit disc.
+
+    Arguments:
+        kernel: scalar.
+        square: ω², 1/ps².
+        mass: amu.
+        window: steps of the past that count, at ``time_step``; their time is kept for other steps.
+        time_step: ps, about which the limit is looked for.
+    """
+    span = window * time_step
+    friction = float(kernel.friction)
+    zero = max(float(kernel(jnp.zeros(()))), 0.0)
+    scale = np.sqrt(square + zero / mass)
+    if scale == 0:
+        return np.inf
+
+    def stable(step: float) -> bool:
+        count = min(max(round(span / step), 1), window)
+        values = np.asarray(kernel((jnp.arange(count) + 0.5) * step), np.float64)
+        half = 0.5 * step * friction / mass
+        # Without the factor 1 − q of free motion, where it has one.
+        memory = np.concatenate([[1 + half, -(1 - half)], np.zeros(count - 1)])
+        memory[1:] += step**2 / mass * values
+        if square:
+            memory = np.convolve(memory, [1.0, -1.0])
+            memory[1] += square * step**2
+        if np.polyval(memory[::-1], -1.0) <= 0:
+            return False
+        return _roots_within(memory) == 0
+
+    # Coarsely from far below the limit of the spring up, then by bisection.
+    steps = 2 / scale * np.concatenate([np.linspace(0.05, 1.0, 20), np.linspace(1.1, 4.0, 30)])
+    below = 0.0
+    for above in steps:
+        if not stable(above):
+            break
+        below = above
+    else:
+        return float(below)
+    for _ in range(40):
+        middle = 0.5 * (below + above)
+        below, above = (middle, above) if stable(middle) else (below, middle)
+    return float(below)
+
+
+def _roots_within(coefficients: np.ndarray, radius: float = 1 - 1e-3) -> int:
+    """Number of roots of Σ c_k q^k in a disc, by how often its values wind around zero."""
+    size = max(1 << 15, 1 << (8 * len(coefficients) - 1).bit_length())
+    phases = np.angle(np.fft.fft(coefficients * radius ** np.arange(len(coefficients)), size))
+    turns = np.diff(np.concatenate([phases, phases[:1]]))
+    # The transform runs around the circle the other way.
+    return -round(float(np.sum((turns + np.pi) % (2 * np.pi) - np.pi)) / (2 * np.pi))
+
+
+def largest_bath_step(square: float, mass: float, frequencies: np.ndarray, strengths: np.ndarray) -> float:
+    """The longest stable time step, ps, of `CaldeiraLeggett` about a minimum: less than half a turn of any oscillator.
+
+    Where ω² dt² + (2 dt/m) Σ (c_j²/ω_j³) tan(ω_j dt/2) = 4; beyond it lie resonances.
+
+    Arguments:
+        square: ω² of the system alone, 1/ps².
+        mass: amu.
+        frequencies: ω_j, 1/ps.
+        strengths: c_j²/ω_j², amu/ps².
+    """
+    below, above = 0.0, np.pi / float(np.max(frequencies))
+    for _ in range(60):
+        middle = 0.5 * (below + above)
+        bath = np.sum(strengths / frequencies * np.tan(0.5 * frequencies * middle))
+        fits = square * middle**2 + 2 * middle / mass * bath < 4
+        below, above = (middle, above) if fits else (below, middle)
+    return below
+
+
+def require_stable(dynamics: AbstractDynamics, position: Array) -> None:
+    """Raises ValueError if the time step is beyond the limit of stability at ``position``.
+
+    Arguments:
+        dynamics: with concrete numbers.
+        position: (*shape) of one system, nm.
+
+    Raises:
+        ValueError: it is; the message names both. Or the potential is not finite there.
+    """
+    limit, name = dynamics.largest_time_step(position), type(dynamics).__name__
+    step = float(dynamics.time_step)
+    if np.isnan(limit):
+        raise ValueError(f"{name}: the potential of mean force has no finite curvature at the start; start elsewhere.")
+    if step >= limit:
+        raise ValueError(
+            f"{name}: the time step of {step:.4g} ps is beyond the limit of stability, {limit:.4g} ps at the start; "
+            f"take at most {0.5 * limit:.2g} ps, a smoother potential, or larger masses."
+        )
+
+
+def require_stable_starts(dynamics: AbstractDynamics, positions: Array) -> None:
+    """`require_stable` at the first few of ``positions`` (trajectories, *shape)."""
+    for position in positions[:_STARTS]:
+        require_stable(dynamics, position)
+
+
+def _root_masses(masses, position: Array) -> Array:
+    masses = jnp.asarray(masses, position.dtype)
+    if masses.shape != position.shape and masses.ndim:
+        masses = masses.reshape((-1, *(1,) * (position.ndim - 1)))
+    return jnp.sqrt(jnp.broadcast_to(masses, position.shape)).ravel()
