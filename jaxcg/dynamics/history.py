@@ -114,11 +114,19 @@ class HistoryGLE(AbstractDynamics):
         noise = jnp.stack(noises, axis=1)
         weights = time_step * jnp.asarray(kernel((jnp.arange(window) + 0.5) * time_step), noise.dtype)
         masses = jnp.asarray(masses, noise.dtype)
-        dt, bath = jnp.asarray(time_step, noise.dtype), jnp.asarray(temperature, noise.dtype)
-        return HistoryGLE(energy, kernel, weights, jnp.asarray(kernel.friction, noise.dtype), masses, noise, dt, bath)
+        return HistoryGLE(
+            energy=energy,
+            kernel=kernel,
+            weights=weights,
+            friction=jnp.asarray(kernel.friction, noise.dtype),
+            masses=masses,
+            noise=noise,
+            time_step=jnp.asarray(time_step, noise.dtype),
+            temperature=jnp.asarray(temperature, noise.dtype),
+        )
 
     def init(self, key: PRNGKeyArray, position: Array, velocity: Array | None = None) -> HistoryState:
-        """State at ``position`` with thermal velocities, unless given, and no past: equilibrium comes after the window."""
+        """State at ``position`` with thermal velocities, unless given. It has no past: equilibrium takes the window."""
         x = jnp.asarray(position, self.noise.dtype)
         if velocity is None:
             scale = jnp.sqrt(GAS_CONSTANT * self.temperature / self._mass(x))

@@ -135,8 +135,8 @@ def simulate(
     count, shape, size = positions.shape[0], positions.shape[1:], positions[0].size
     kernel = Chains(_Recorder(dynamics), vectorized=size <= _SMALL)
     first, second = jax.random.split(key)
-    start = None if velocities is None else jnp.asarray(velocities, positions.dtype)
-    state = kernel.init(first, (positions, start))
+    start: Any = (positions, None if velocities is None else jnp.asarray(velocities, positions.dtype))
+    state = kernel.init(first, start)
     if isinstance(dynamics, HistoryGLE):
         state = state._replace(state=dynamics.share_noise(state.state))
     if chunk is None:

@@ -51,7 +51,7 @@ def highest_squared_frequency(energy: Callable | None, masses, position: Array) 
         if not np.isfinite(np.asarray(product(position, start), np.float64)).all():
             return np.nan
         operator = LinearOperator((size, size), lambda v: np.asarray(product(position, v.ravel()), np.float64))
-        largest = eigsh(operator, k=1, which="LA", tol=1e-5, v0=start, return_eigenvectors=False)[0]
+        largest = eigsh(operator, k=1, which="LA", v0=start, return_eigenvectors=False)[0]
     return float(max(largest, 0.0)) if np.isfinite(largest) else np.nan
 
 
