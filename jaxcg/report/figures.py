@@ -1,92 +1,10 @@
-"""The report's pictures. Each function takes plain arrays and returns one SVG element as text.
+"""The report's pictures. Each function takes plain arrays and returns one SVG element as text."""
 
-Text and axes are drawn in the colour of the page's text, so the pictures suit a light and a dark page alike. The same
-arrays give the same bytes.
-"""
-
-import io
-import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-#: Colours that read on white and on near-black.
-BLUE, RED, GREEN, ORANGE, GRAY = "#4c8bd6", "#d9534f", "#4ba36f", "#d98a32", "#8b93a1"
-#: Stands for the colour of the page's text and is replaced by ``currentColor``.
-_INK = "#010203"
-
-_STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "jaxcg",
-    "font.family": "sans-serif",
-    "font.size": 9,
-    "axes.labelsize": 9,
-    "axes.titlesize": 9.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.8,
-    "axes.edgecolor": _INK,
-    "axes.labelcolor": _INK,
-    "axes.titlecolor": _INK,
-    "text.color": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
-    "legend.frameon": False,
-    "legend.fontsize": 8,
-    "lines.linewidth": 1.4,
-}
-
-
-def _svg(draw: Callable, title: str, *, size=(5.2, 3.0), columns: int = 1, left=0.68, top=0.28) -> str:
-    """Runs ``draw(figure, axes)`` and returns the figure as SVG.
-
-    Arguments:
-        draw: draws into the axes, an array of them when there are several ``columns``.
-        title: what a screen reader says.
-        size: inches. ``left`` and ``top`` are margins, inches; fixed ones, as a layout that measures every label
-            doubles the time.
-    """
-    import matplotlib
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=size)
-        FigureCanvasSVG(figure)
-        figure.patch.set_alpha(0)
-        axes = figure.subplots(1, columns, squeeze=False)[0]
-        for panel in axes:
-            panel.patch.set_alpha(0)
-        width, height = size
-        figure.subplots_adjust(
-            left=left / width, right=1 - 0.12 / width, bottom=0.5 / height, top=1 - top / height, wspace=0.27
-        )
-        draw(figure, axes if columns > 1 else axes[0])
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :].replace(_INK, "currentColor").replace("xlink:href", "href")
-    text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.S)
-    # The page decides the font; the width follows the column.
-    text = re.sub(r"font: ([\d.]+)px [^;\"']*", r"font-size: \1px", text)
-    text = re.sub(r"font(-family)?: ?'?DejaVu Sans'?[^;\"]*;?", "", text)
-    text = re.sub(
-        r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', rf'<svg viewBox="\1" role="img" aria-label="{title}">', text, count=1
-    )
-    # Identifiers are unique inside one figure only; the page holds many.
-    prefix = re.sub(r"\W+", "-", title.lower())
-    text = re.sub(r'\bid="', f'id="{prefix}-', text)
-    text = re.sub(r'(href="#|url\(#)', rf"\1{prefix}-", text)
-    return text
-
-
-def _power_of_ten(value: float, position: int) -> str:
-    """Tick label of a logarithmic axis; plain text, as setting mathematics takes longer than the rest of a figure."""
-    del position
-    return "10" + f"{round(np.log10(value)):d}".translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+from .drawing import BLUE, GRAY, GREEN, INK, ORANGE, RED, power_of_ten, svg
 
 
 def energies(ways: Sequence[Sequence[tuple[str, float]]]) -> str:
@@ -109,13 +27,13 @@ def energies(ways: Sequence[Sequence[tuple[str, float]]]) -> str:
                 text = f"{energy:,.0f}".replace(",", "\u2009").replace("-", "−")
                 axes.annotate(text, (place, above), xytext=(0, 8), textcoords="offset points", ha="center", fontsize=8)
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(_power_of_ten)
+        axes.yaxis.set_major_formatter(power_of_ten)
         axes.yaxis.set_minor_formatter("")
         axes.set(ylabel="energy above the last / kJ mol⁻¹", ylim=(0.6, None))
         axes.set_xticks(np.arange(len(longest)), [stage for stage, _ in longest])
         axes.margins(x=0.12, y=0.2)
 
-    return _svg(draw, "Energy along the way", size=(10.2, 2.7))
+    return svg(draw, "Energy along the way", size=(10.2, 2.7))
 
 
 def ramachandran(panels: Sequence[dict]) -> str:
@@ -140,7 +58,7 @@ def ramachandran(panels: Sequence[dict]) -> str:
                 panel.contour(centers, centers, closed, levels=[allowed, favoured], colors=BLUE, linewidths=[0.5, 0.9])
             outlier = np.asarray(data["outlier"], dtype=bool)
             phi, psi = np.asarray(data["phi"]), np.asarray(data["psi"])
-            panel.plot(phi[~outlier], psi[~outlier], "o", ms=3, mew=0, color=_INK, alpha=0.75)
+            panel.plot(phi[~outlier], psi[~outlier], "o", ms=3, mew=0, color=INK, alpha=0.75)
             panel.plot(phi[outlier], psi[outlier], "X", ms=6, mew=0, color=RED)
             panel.set(xlim=(-180, 180), ylim=(-180, 180), aspect="equal", xlabel="φ / °")
             panel.set_xticks([-180, -90, 0, 90, 180])
@@ -150,7 +68,7 @@ def ramachandran(panels: Sequence[dict]) -> str:
         np.atleast_1d(axes)[0].set_ylabel("ψ / °")
 
     count = len(panels)
-    return _svg(draw, "Ramachandran plot", size=(max(3.6, 2.75 * count), 3.1), columns=count)
+    return svg(draw, "Ramachandran plot", size=(max(3.6, 2.75 * count), 3.1), columns=count)
 
 
 def bonds(deviation: np.ndarray) -> str:
@@ -164,7 +82,7 @@ def bonds(deviation: np.ndarray) -> str:
             axes.axvline(edge, color=RED, lw=1, ls="--")
         axes.set(xlabel="deviation from the ideal length / %", ylabel="bonds", xlim=(-limit, limit))
 
-    return _svg(draw, "Bond lengths")
+    return svg(draw, "Bond lengths")
 
 
 def contacts(distances: np.ndarray, limits: tuple[float, float] = (0.12, 0.22)) -> str:
@@ -177,7 +95,7 @@ def contacts(distances: np.ndarray, limits: tuple[float, float] = (0.12, 0.22)) 
             axes.axvline(edge, color=RED, lw=1, ls="--")
         axes.set(xlabel="distance of heavy atoms / nm", ylabel="pairs", xlim=(0.08, 0.45))
 
-    return _svg(draw, "Contacts of heavy atoms")
+    return svg(draw, "Contacts of heavy atoms")
 
 
 def beads(distance: np.ndarray, noise: float | None) -> str:
@@ -195,7 +113,7 @@ def beads(distance: np.ndarray, noise: float | None) -> str:
             low, high = min(np.log10(shown.min()) - 0.5, middle - 2), max(np.log10(shown.max()) + 0.5, middle + 2)
             axes.hist(shown, bins=np.logspace(low, high, 45), color=BLUE, alpha=0.85)
             axes.set_xscale("log")
-            axes.xaxis.set_major_formatter(_power_of_ten)
+            axes.xaxis.set_major_formatter(power_of_ten)
             axes.xaxis.set_minor_formatter("")
             axes.set(xlabel="|M(x) − y| / nm", ylabel="beads")
             return
@@ -207,7 +125,7 @@ def beads(distance: np.ndarray, noise: float | None) -> str:
         axes.set(xlabel="|M(x) − y| / nm", ylabel="beads")
         axes.legend()
 
-    return _svg(draw, "Beads reproduced")
+    return svg(draw, "Beads reproduced")
 
 
 def residues(rows: Sequence[tuple[str, np.ndarray]], unit: str, breaks: Sequence[int] = ()) -> str:
@@ -228,7 +146,7 @@ def residues(rows: Sequence[tuple[str, np.ndarray]], unit: str, breaks: Sequence
         axes.margins(x=0.01)
         axes.legend(loc="upper left", ncols=len(rows), bbox_to_anchor=(0, 1.15), borderaxespad=0)
 
-    return _svg(draw, f"Deviation of each residue in {unit}", size=(10.2, 2.9), top=0.36)
+    return svg(draw, f"Deviation of each residue in {unit}", size=(10.2, 2.9), top=0.36)
 
 
 def frames(numbers: Sequence[int], rows: Sequence[tuple[str, np.ndarray]]) -> str:
@@ -240,7 +158,7 @@ def frames(numbers: Sequence[int], rows: Sequence[tuple[str, np.ndarray]]) -> st
             panel.set(xlabel="frame", title=name)
             panel.ticklabel_format(useOffset=False)
 
-    return _svg(draw, "Frames", size=(3.1 * len(rows), 2.6), columns=len(rows))
+    return svg(draw, "Frames", size=(3.1 * len(rows), 2.6), columns=len(rows))
 
 
 def fluctuations(rmsf: np.ndarray, breaks: Sequence[int] = ()) -> str:
@@ -254,7 +172,7 @@ def fluctuations(rmsf: np.ndarray, breaks: Sequence[int] = ()) -> str:
         axes.set(xlabel="residue (counted from the first)", ylabel="RMSF / nm", ylim=(0, None))
         axes.margins(x=0.01)
 
-    return _svg(draw, "Fluctuation of each residue", size=(10.2, 2.7))
+    return svg(draw, "Fluctuation of each residue", size=(10.2, 2.7))
 
 
 def typical_set(sample_energies: np.ndarray, map_energy: float, dimensions: int, thermal_energy: float) -> str:
@@ -294,7 +212,7 @@ def typical_set(sample_energies: np.ndarray, map_energy: float, dimensions: int,
         axes.spines["left"].set_visible(False)
         axes.legend(loc="upper left", ncols=3, bbox_to_anchor=(0, 1.15), borderaxespad=0)
 
-    return _svg(draw, "The mode and the typical set", size=(10.2, 2.7), left=0.12, top=0.36)
+    return svg(draw, "The mode and the typical set", size=(10.2, 2.7), left=0.12, top=0.36)
 
 
 def chains(trace: np.ndarray) -> str:
@@ -307,7 +225,7 @@ def chains(trace: np.ndarray) -> str:
         axes.ticklabel_format(useOffset=False)
         axes.margins(x=0.01)
 
-    return _svg(draw, "Chains", size=(10.2, 2.7))
+    return svg(draw, "Chains", size=(10.2, 2.7))
 
 
 def terms(energies: Mapping[str, float]) -> str:
@@ -317,7 +235,7 @@ def terms(energies: Mapping[str, float]) -> str:
         names = list(energies)[::-1]
         values = [energies[name] for name in names]
         axes.barh(names, values, color=[BLUE if value < 0 else ORANGE for value in values], alpha=0.85)
-        axes.axvline(0, color=_INK, lw=0.8)
+        axes.axvline(0, color=INK, lw=0.8)
         axes.set(xlabel="energy / kJ mol⁻¹")
 
-    return _svg(draw, "Energy by term", left=1.35)
+    return svg(draw, "Energy by term", left=1.35)

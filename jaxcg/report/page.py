@@ -4,10 +4,12 @@ import json
 from importlib.resources import files
 
 
-def render(**content) -> str:
+def render(*, verb: str, footnote: str, **content) -> str:
     """The HTML page.
 
     Arguments:
+        verb: of the command that made it.
+        footnote: its last words: units, and where the same figures are for machines.
         content: what the template ``assets/report.html.j2`` names. ``scene`` is a dict or None; figures hold SVG
             text, everything else is escaped.
     """
@@ -25,6 +27,8 @@ def render(**content) -> str:
         for figure in section["figures"]:
             figure["svg"] = Markup(figure["svg"])
     return template.render(
+        verb=verb,
+        footnote=footnote,
         scene=Markup(packed) if packed else None,
         style=Markup((assets / "style.css").read_text(encoding="utf-8")),
         script=Markup((assets / "viewer.js").read_text(encoding="utf-8")),

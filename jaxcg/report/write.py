@@ -70,6 +70,8 @@ def _page(result: "BackmapResult | None", summary: dict) -> str:
     contents += [("notes", "Notes")] if summary.get("notes") else []
     contents += [("settings", "Settings")]
     return render(
+        verb="backmap",
+        footnote="Lengths in nm, energies in kJ/mol. The same figures are in report.json.",
         title=summary["title"],
         verdict={"kind": summary["outcome"], "word": summary["verdict"]},
         lead=_lead(result, summary),
