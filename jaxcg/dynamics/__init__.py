@@ -6,6 +6,7 @@ A bath has a spectral density; it gives a memory kernel Γ(t); a kernel with a M
 
 from .base import AbstractDynamics
 from .bath import CaldeiraLeggett, HarmonicBath, discretize
+from .comparison import Comparison
 from .correlation import Correlation, correlation, mean_square_displacement
 from .embedding import Embedding
 from .extraction import ExtractedKernel, extract_kernel
@@ -19,6 +20,7 @@ from .linear import LinearCorrelations, linear_correlations
 from .memory import Memory, memory_from_velocities
 from .noise import FluctuationDissipation, colored_noise, fluctuation_dissipation_test
 from .passivity import Passivity, is_positive_real
+from .position_friction import FrictionTerm, PositionDependentGLE, SplineProfile, position_dependent_langevin
 from .profile import free_energy_profile
 from .rates import grote_hynes_frequency, grote_hynes_rate
 from .simulation import Frames, Simulation, simulate
@@ -32,6 +34,7 @@ from .spectral import (
 )
 from .stability import largest_stable_step, require_stable
 from .transforms import cosine_transform
+from .validation import Validation, validate
 
 __all__ = [
     "GLE",
@@ -40,6 +43,7 @@ __all__ = [
     "AbstractSpectralDensity",
     "BrownianOscillator",
     "CaldeiraLeggett",
+    "Comparison",
     "Correlation",
     "DeltaKernel",
     "DrudeLorentz",
@@ -48,6 +52,7 @@ __all__ = [
     "FirstPassage",
     "FluctuationDissipation",
     "Frames",
+    "FrictionTerm",
     "GLEState",
     "HarmonicBath",
     "HistoryGLE",
@@ -58,12 +63,15 @@ __all__ = [
     "PassiveFit",
     "PassiveKernel",
     "Passivity",
+    "PositionDependentGLE",
     "PowerLaw",
     "PronyKernel",
     "Simulation",
+    "SplineProfile",
     "SumKernel",
     "TabulatedKernel",
     "TabulatedSpectralDensity",
+    "Validation",
     "colored_noise",
     "correlation",
     "cosine_transform",
@@ -86,7 +94,9 @@ __all__ = [
     "longest_window",
     "mean_square_displacement",
     "memory_from_velocities",
+    "position_dependent_langevin",
     "require_stable",
     "simulate",
     "spectral_density",
+    "validate",
 ]

@@ -22,8 +22,11 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.signal import find_peaks
 
+from ..energy.base import AbstractEnergy
 from ..typing import Array
+from ..units import GAS_CONSTANT
 
 Clock = Literal["first", "all", "transition path"]
 
@@ -250,8 +253,35 @@ def first_passage_distribution(
     )
 
 
+def passage_ends(
+    energy: AbstractEnergy, positions, temperature: float, *, flat: bool = True, barrier: float = 0.5
+) -> tuple[tuple[float, float], ...]:
+    """Pairs (start, end) worth asking for: there and back between the two deepest minima of a potential.
+
+    With one minimum in the range of the positions, or several coordinates, it is the lowest and the highest tenth of
+    the positions of the first coordinate instead.
+
+    Arguments:
+        energy: u(x), kJ/mol.
+        positions: (trajectories, frames, coordinates), nm: where the coordinate has been.
+        temperature: K.
+        flat: whether the energy takes a number and not an array of one.
+        barrier: kT; minima parted by less are one.
+    """
+    x = np.asarray(positions)
+    low, high = (float(q) for q in np.quantile(x[..., 0], [0.1, 0.9]))
+    if x.shape[-1] == 1:
+        grid = np.linspace(np.quantile(x, 0.001), np.quantile(x, 0.999), 400)
+        u = np.asarray(jax.vmap(energy)(jnp.asarray(grid if flat else grid[:, None])), np.float64)
+        walls = np.concatenate([[np.inf], u, [np.inf]])
+        minima = find_peaks(-walls, prominence=barrier * GAS_CONSTANT * temperature)[0] - 1
+        if len(minima) > 1:
+            low, high = sorted(float(grid[i]) for i in minima[np.argsort(u[minima])[:2]])
+    return (low, high), (high, low)
+
+
 def resampling_groups(found: Passages) -> np.ndarray:
-    """(passages,) group that each passage is resampled with: its trajectory, or a run of passages of a few long ones."""
+    """(passages,) group that each is resampled with: its trajectory, or a run of passages of a few long ones."""
     _, groups = np.unique(found.trajectories, return_inverse=True)
     if groups.size and groups.max() + 1 < _GROUPS:
         groups = np.arange(len(groups)) * min(_GROUPS, len(groups)) // len(groups)
