@@ -9,7 +9,7 @@ from importlib.metadata import version
 from typing import NoReturn
 
 from ..errors import InputError, ResultError
-from . import backmap
+from . import backmap, gle, memory
 from . import map as map_verb
 from .interrupts import Terminated, prompt_interrupts
 
@@ -42,6 +42,8 @@ def build_parser() -> Parser:
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", dest="verb", parser_class=Parser)
     backmap.add_parser(verbs)
     map_verb.add_parser(verbs)
+    memory.add_parser(verbs)
+    gle.add_parser(verbs)
     return parser
 
 
