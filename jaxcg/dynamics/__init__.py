@@ -7,7 +7,7 @@ A bath has a spectral density; it gives a memory kernel Γ(t); a kernel with a M
 from .base import AbstractDynamics
 from .bath import CaldeiraLeggett, HarmonicBath, discretize
 from .comparison import Comparison
-from .correlation import Correlation, correlation, mean_square_displacement
+from .correlation import Correlation, CorrelationStream, correlation, mean_square_displacement
 from .embedding import Embedding
 from .extraction import ExtractedKernel, extract_kernel
 from .first_passage import FirstPassage, first_passage_distribution, first_passage_times
@@ -17,7 +17,7 @@ from .history import HistoryGLE, HistoryState, history_trajectory, longest_windo
 from .kernels import AbstractMemoryKernel, DeltaKernel, PassiveKernel, PronyKernel, SumKernel, TabulatedKernel
 from .likelihood import LikelihoodFit, fit_likelihood, log_likelihood
 from .linear import LinearCorrelations, linear_correlations
-from .memory import Memory, memory_from_velocities
+from .memory import Memory, memory_from_positions, memory_from_velocities
 from .noise import FluctuationDissipation, colored_noise, fluctuation_dissipation_test
 from .passivity import Passivity, is_positive_real
 from .position_friction import FrictionTerm, PositionDependentGLE, SplineProfile, position_dependent_langevin
@@ -45,6 +45,7 @@ __all__ = [
     "CaldeiraLeggett",
     "Comparison",
     "Correlation",
+    "CorrelationStream",
     "DeltaKernel",
     "DrudeLorentz",
     "Embedding",
@@ -93,6 +94,7 @@ __all__ = [
     "log_likelihood",
     "longest_window",
     "mean_square_displacement",
+    "memory_from_positions",
     "memory_from_velocities",
     "position_dependent_langevin",
     "require_stable",
