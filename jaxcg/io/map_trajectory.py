@@ -148,13 +148,7 @@ def load_model(
     """
     report = progress or _silent
     report("topology", 0, 1)
-    if topology is None:
-        topology = trajectory.path if isinstance(trajectory, Trajectory) else trajectory
-        if Path(topology).suffix.lower() in (".xtc", ".trr", ".dcd", ".nc", ".ncdf"):
-            raise InputError(
-                f"{os.fspath(topology)}: does not say what its atoms are; give a file that does with --topology."
-            )
-    atoms = topology if isinstance(topology, Atoms) else read_atoms(topology)
+    atoms = read_topology(trajectory, topology)
     report("mapping rules", 0, 1)
     if isinstance(mapping, CoarseModel):
         model = mapping
@@ -165,6 +159,21 @@ def load_model(
     if model.mapping.n_atoms != atoms.n_atoms:
         raise InputError(f"{atoms.path}: {atoms.n_atoms} atoms, but the mapping is for {model.mapping.n_atoms}.")
     return atoms, model
+
+
+def read_topology(trajectory: str | os.PathLike | Trajectory, topology: str | os.PathLike | Atoms | None) -> Atoms:
+    """The atoms of ``topology`` or, where that is None, of a trajectory file that says what its atoms are.
+
+    Raises:
+        InputError: the file cannot be read, or does not say.
+    """
+    if topology is None:
+        topology = trajectory.path if isinstance(trajectory, Trajectory) else trajectory
+        if Path(topology).suffix.lower() in (".xtc", ".trr", ".dcd", ".nc", ".ncdf"):
+            raise InputError(
+                f"{os.fspath(topology)}: does not say what its atoms are; give a file that does with --topology."
+            )
+    return topology if isinstance(topology, Atoms) else read_atoms(topology)
 
 
 def chosen_frames(source: Trajectory, atoms: Atoms, selection: str | None) -> list[int]:
