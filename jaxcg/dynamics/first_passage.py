@@ -276,7 +276,11 @@ def passage_ends(
         walls = np.concatenate([[np.inf], u, [np.inf]])
         minima = find_peaks(-walls, prominence=barrier * GAS_CONSTANT * temperature)[0] - 1
         if len(minima) > 1:
-            low, high = sorted(float(grid[i]) for i in minima[np.argsort(u[minima])[:2]])
+            # Between the points of the grid: the vertex of the parabola through three of them.
+            inner = np.clip(minima[np.argsort(u[minima])[:2]], 1, len(grid) - 2)
+            left, here, right = u[inner - 1], u[inner], u[inner + 1]
+            offset = 0.5 * (left - right) / np.maximum(left - 2 * here + right, 1e-300)
+            low, high = sorted(float(p) for p in grid[inner] + np.clip(offset, -1, 1) * (grid[1] - grid[0]))
     return (low, high), (high, low)
 
 

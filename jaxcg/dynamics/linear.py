@@ -69,7 +69,7 @@ def linear_correlations(
     rate = rate.at[2 * count :, 2 * count :].set(-inner)
     if springs is not None:
         rate = rate.at[2 * count : 3 * count, count : 2 * count].set(-springs / root[:, None])
-    flow = jax.lax.map(lambda t: expm(t * rate, max_squarings=_SQUARINGS), times)
+    flow = _exponentials(rate, times)
     thermal_energy = jnp.asarray(GAS_CONSTANT * temperature, dtype)
     velocity = thermal_energy * flow[:, 2 * count : 3 * count, 2 * count : 3 * count] / root[:, None] / root
     twice = thermal_energy * flow[:, :count, 2 * count : 3 * count] / root
@@ -82,3 +82,8 @@ def linear_correlations(
         velocity, displacement = velocity[:, 0, 0], displacement[:, 0, 0]
         position = None if position is None else position[:, 0, 0]
     return LinearCorrelations(velocity, displacement, position)
+
+
+@jax.jit
+def _exponentials(rate: Array, times: Array) -> Array:
+    return jax.lax.map(lambda t: expm(t * rate, max_squarings=_SQUARINGS), times)
