@@ -123,8 +123,8 @@ class CaldeiraLeggett(AbstractDynamics):
     """Newtonian dynamics of a system, each coordinate of which is coupled to a harmonic bath of its own.
 
     H = p²/2M + U(x) + Σ ½ [v_j² + ω_j² (q_j − c_j x/ω_j²)²]. A step is: half a free flight of the system, the exact
-    motion of the bath and the exact impulse it gives while the system stands still, half a free flight. Symplectic, and
-    stable as long as no oscillator does half a turn in a step (`largest_time_step` has the exact limit).
+    motion of the bath and the exact impulse it gives while the system stands still, half a free flight. Symplectic,
+    and stable as long as no oscillator does half a turn in a step, for weakly coupled ones beyond that too.
 
     Arguments:
         energy: U(x), kJ/mol; None for a free particle.
@@ -188,7 +188,9 @@ class CaldeiraLeggett(AbstractDynamics):
         """The limit of stability about ``position``, ps: the bath is part of the stiffness of the system."""
         square, bath = highest_squared_frequency(self.energy, self.mass, position), self.bath
         frequencies, couplings = (np.asarray(each, np.float64) for each in (bath.frequencies, bath.couplings))
-        return largest_bath_step(square, float(self.mass), frequencies, (couplings / frequencies) ** 2)
+        return largest_bath_step(
+            square, float(self.mass), frequencies, (couplings / frequencies) ** 2, float(self.time_step)
+        )
 
     def _columns(self, x: Array) -> tuple[Array, Array]:
         """ω_j and c_j/ω_j², shaped to go with (oscillators, *x.shape)."""

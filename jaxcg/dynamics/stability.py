@@ -5,6 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.interpolate import CubicSpline
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from ..energy.base import AbstractEnergy
@@ -16,6 +17,8 @@ from .kernels import AbstractMemoryKernel
 _DENSE = 48
 #: Starts beyond the first few are as stiff as those, or the run tells.
 _STARTS = 3
+#: Growth in a step below which a resonance of a bath is round-off.
+_RESONANCE = 1e-6
 
 
 def highest_squared_frequency(energy: Callable | None, masses, position: Array) -> float:
@@ -95,9 +98,16 @@ def largest_history_step(
     if scale == 0:
         return np.inf
 
+    # Coarsely from well below the limit of the spring up, then by bisection.
+    steps = 2 / scale * np.concatenate([np.linspace(0.2, 1.0, 17), np.linspace(1.1, 4.0, 30)])
+    # The kernel is evaluated once, finely, and interpolated for every step that is tried.
+    fine = steps[0] / 4
+    values = np.asarray(kernel(fine * jnp.arange(round(span / fine) + 20)), np.float64)
+    table = CubicSpline(fine * np.arange(len(values)), values)
+
     def stable(step: float) -> bool:
-        count = min(max(round(span / step), 1), window)
-        values = np.asarray(kernel((jnp.arange(count) + 0.5) * step), np.float64)
+        times = (np.arange(max(round(span / step), 1)) + 0.5) * step
+        values, count = np.where(times < span + fine, table(times), 0.0), len(times)
         half = 0.5 * step * friction / mass
         # Without the factor 1 − q of free motion, where it has one.
         memory = np.concatenate([[1 + half, -(1 - half)], np.zeros(count - 1)])
@@ -109,8 +119,6 @@ def largest_history_step(
             return False
         return _roots_within(memory) == 0
 
-    # Coarsely from far below the limit of the spring up, then by bisection.
-    steps = 2 / scale * np.concatenate([np.linspace(0.05, 1.0, 20), np.linspace(1.1, 4.0, 30)])
     below = 0.0
     for above in steps:
         if not stable(above):
@@ -118,7 +126,7 @@ def largest_history_step(
         below = above
     else:
         return float(below)
-    for _ in range(40):
+    for _ in range(30):
         middle = 0.5 * (below + above)
         below, above = (middle, above) if stable(middle) else (below, middle)
     return float(below)
@@ -133,16 +141,21 @@ def _roots_within(coefficients: np.ndarray, radius: float = 1 - 1e-3) -> int:
     return -round(float(np.sum((turns + np.pi) % (2 * np.pi) - np.pi)) / (2 * np.pi))
 
 
-def largest_bath_step(square: float, mass: float, frequencies: np.ndarray, strengths: np.ndarray) -> float:
-    """The longest stable time step, ps, of `CaldeiraLeggett` about a minimum: less than half a turn of any oscillator.
+def largest_bath_step(
+    square: float, mass: float, frequencies: np.ndarray, strengths: np.ndarray, time_step: float
+) -> float:
+    """The longest stable time step, ps, of `CaldeiraLeggett` about a minimum.
 
-    Where ω² dt² + (2 dt/m) Σ (c_j²/ω_j³) tan(ω_j dt/2) = 4; beyond it lie resonances.
+    Every step with ω² dt² + (2 dt/m) Σ (c_j²/ω_j³) tan(ω_j dt/2) < 4 is stable: no oscillator does half a turn in it.
+    Beyond lie resonances, which are wide for a strongly coupled bath and narrower than round-off for a weak one; a
+    ``time_step`` between them passes.
 
     Arguments:
         square: ω² of the system alone, 1/ps².
         mass: amu.
         frequencies: ω_j, 1/ps.
         strengths: c_j²/ω_j², amu/ps².
+        time_step: ps, the one that is asked about.
     """
     below, above = 0.0, np.pi / float(np.max(frequencies))
     for _ in range(60):
@@ -150,7 +163,23 @@ def largest_bath_step(square: float, mass: float, frequencies: np.ndarray, stren
         bath = np.sum(strengths / frequencies * np.tan(0.5 * frequencies * middle))
         fits = square * middle**2 + 2 * middle / mass * bath < 4
         below, above = (middle, above) if fits else (below, middle)
+    if time_step > below and _bath_growth(square, mass, frequencies, strengths, time_step) < _RESONANCE:
+        return float(np.nextafter(time_step, np.inf))
     return below
+
+
+def _bath_growth(square, mass, frequencies, strengths, step) -> float:
+    """By how much of itself a perturbation grows in a step of system and bath.
+
+    A step multiplies it by e^{iθ} where y = cos θ solves, with C_j = cos ω_j dt and g_j = dt c_j² sin(ω_j dt)/(m ω_j³),
+    2 (y − 1) + ω² dt² + (y − 1) Σ g_j/(y − C_j) = 0: the eigenvalues of an arrow-shaped matrix.
+    """
+    cosines, shares = np.cos(frequencies * step), step / mass * strengths / frequencies * np.sin(frequencies * step)
+    product = 0.5 * shares * (1 - cosines)
+    arrow = np.diag(np.concatenate([[1 - 0.5 * (square * step**2 + shares.sum())], cosines]))
+    arrow[0, 1:], arrow[1:, 0] = np.sqrt(np.abs(product)), np.sign(product) * np.sqrt(np.abs(product))
+    roots = np.linalg.eigvals(arrow).astype(complex)
+    return float(np.abs(roots[:, None] + np.sqrt(roots**2 - 1)[:, None] * [1, -1]).max()) - 1
 
 
 def require_stable(dynamics: AbstractDynamics, position: Array) -> None:
