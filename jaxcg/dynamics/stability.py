@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -37,25 +38,33 @@ def highest_squared_frequency(energy: Callable | None, masses, position: Array) 
     if isinstance(energy, AbstractEnergy):
         energy = energy.rebuild(position)
     root = _root_masses(masses, position)
-    gradient = jax.grad(energy)
-
-    @jax.jit
-    def product(position, v):
-        change = jax.jvp(gradient, (position,), ((v.astype(position.dtype) / root).reshape(position.shape),))[1]
-        return change.ravel() / root
-
     size = position.size
     if size <= _DENSE:
-        columns = jax.jit(jax.vmap(product, (None, 0)))(position, jnp.eye(size, dtype=position.dtype))
-        hessian = np.asarray(columns, np.float64)
+        hessian = np.asarray(_products(energy, root, position, jnp.eye(size, dtype=position.dtype)), np.float64)
         largest = np.linalg.eigvalsh(0.5 * (hessian + hessian.T))[-1] if np.isfinite(hessian).all() else np.nan
     else:
+
+        def product(v):
+            vector = jnp.asarray(v.reshape(1, -1), position.dtype)
+            return np.asarray(_products(energy, root, position, vector), np.float64)[0]
+
         start = np.random.default_rng(0).normal(size=size)
-        if not np.isfinite(np.asarray(product(position, start), np.float64)).all():
+        if not np.isfinite(product(start)).all():
             return np.nan
-        operator = LinearOperator((size, size), lambda v: np.asarray(product(position, v.ravel()), np.float64))
+        operator = LinearOperator((size, size), product)
         largest = eigsh(operator, k=1, which="LA", v0=start, return_eigenvectors=False)[0]
     return float(max(largest, 0.0)) if np.isfinite(largest) else np.nan
+
+
+@eqx.filter_jit
+def _products(energy, root, position, vectors):
+    """The mass-weighted Hessian times each of ``vectors`` (vectors, coordinates)."""
+    gradient = jax.grad(energy)
+
+    def product(v):
+        return jax.jvp(gradient, (position,), ((v / root).reshape(position.shape),))[1].ravel() / root
+
+    return jax.vmap(product)(vectors)
 
 
 def largest_stable_step(energy: AbstractEnergy | Callable | None, masses, position: Array) -> float:
