@@ -8,6 +8,7 @@ from .base import AbstractDynamics
 from .bath import CaldeiraLeggett, HarmonicBath, discretize
 from .comparison import Comparison
 from .correlation import Correlation, CorrelationStream, correlation, mean_square_displacement
+from .diffusion import Diffusion, diffusion_coefficient
 from .embedding import Embedding
 from .extraction import ExtractedKernel, extract_kernel
 from .first_passage import FirstPassage, first_passage_distribution, first_passage_times
@@ -20,10 +21,12 @@ from .linear import LinearCorrelations, linear_correlations
 from .memory import Memory, memory_from_positions, memory_from_velocities
 from .noise import FluctuationDissipation, colored_noise, fluctuation_dissipation_test
 from .passivity import Passivity, is_positive_real
+from .position_extraction import PositionMemory, position_dependent_memory
 from .position_friction import FrictionTerm, PositionDependentGLE, SplineProfile, position_dependent_langevin
 from .profile import free_energy_profile
 from .rates import grote_hynes_frequency, grote_hynes_rate
 from .simulation import Frames, Simulation, simulate
+from .spectra import Spectrum, friction_spectrum, model_spectrum, velocity_spectrum, wavenumbers
 from .spectral import (
     AbstractSpectralDensity,
     BrownianOscillator,
@@ -47,6 +50,7 @@ __all__ = [
     "Correlation",
     "CorrelationStream",
     "DeltaKernel",
+    "Diffusion",
     "DrudeLorentz",
     "Embedding",
     "ExtractedKernel",
@@ -65,9 +69,11 @@ __all__ = [
     "PassiveKernel",
     "Passivity",
     "PositionDependentGLE",
+    "PositionMemory",
     "PowerLaw",
     "PronyKernel",
     "Simulation",
+    "Spectrum",
     "SplineProfile",
     "SumKernel",
     "TabulatedKernel",
@@ -76,6 +82,7 @@ __all__ = [
     "colored_noise",
     "correlation",
     "cosine_transform",
+    "diffusion_coefficient",
     "discretize",
     "extract_kernel",
     "first_passage_distribution",
@@ -84,6 +91,7 @@ __all__ = [
     "fit_passive_kernel",
     "fluctuation_dissipation_test",
     "free_energy_profile",
+    "friction_spectrum",
     "grote_hynes_frequency",
     "grote_hynes_rate",
     "history_trajectory",
@@ -96,9 +104,13 @@ __all__ = [
     "mean_square_displacement",
     "memory_from_positions",
     "memory_from_velocities",
+    "model_spectrum",
     "position_dependent_langevin",
+    "position_dependent_memory",
     "require_stable",
     "simulate",
     "spectral_density",
     "validate",
+    "velocity_spectrum",
+    "wavenumbers",
 ]

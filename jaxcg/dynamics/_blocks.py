@@ -10,7 +10,9 @@ def cut(series: np.ndarray, pieces: int) -> np.ndarray:
     return series[:, : pieces * length].reshape(count * pieces, length, coordinates)
 
 
-def pieces_of(shape: tuple[int, ...], lags: int, blocks: int, fewest: int, slow: float) -> int:
+def pieces_of(
+    shape: tuple[int, ...], lags: int, blocks: int, fewest: int, slow: float, *, owner: str = "validate"
+) -> int:
     """Into how many blocks to cut every trajectory: about ``blocks`` in all, none shorter than is good for them.
 
     Blocks are at least three times as long as the lags, and ten times the correlation time ``slow`` (frames) as long as
@@ -24,7 +26,7 @@ def pieces_of(shape: tuple[int, ...], lags: int, blocks: int, fewest: int, slow:
     if pieces * count < fewest:
         longest = frames * count // fewest if count < fewest else frames
         raise ValueError(
-            f"validate: {count} trajectories of {frames} frames are too short for {lags} lags: {fewest} blocks of "
+            f"{owner}: {count} trajectories of {frames} frames are too short for {lags} lags: {fewest} blocks of "
             f"three times as many frames are needed; give more data, or at most {longest // 3} lags."
         )
     while pieces > 1 and frames // pieces < 10 * slow and -(-pieces // 2) * count >= fewest:
