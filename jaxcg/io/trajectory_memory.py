@@ -26,12 +26,14 @@ Report = Callable[[str, int, int], None]
 #: Blocks are this many times as long as the window, at least.
 _BLOCK = 3
 #: The default window: so many times as long as velocities remember, and so many frames at most.
-_WINDOW, _MOST_LAGS = 20, 2000
+_WINDOW, _MOST_LAGS = 8, 2000
 _FEWEST_LAGS = 8
 #: Frames times trajectories beyond which only some trajectories are used to choose a window and to validate.
 _PLENTY = 1_000_000
 #: Turns of an angle beyond which its profile is not laid out one after another.
 _MOST_TURNS = 20
+#: Standard errors within which an integral stays on its plateau.
+_STAYS = 2.5
 #: Errors of the kernel are not taken to be smaller than this share of its largest value: rounding, spacing of frames.
 _LEAST_ERROR = 2e-3
 
@@ -190,9 +192,10 @@ def _lags(series: Series, rates: np.ndarray, window: float | None, blocks: int) 
         return lags, longest
     some = rates[:: max(rates.size // _PLENTY, 1)]
     c = np.asarray(correlation(jnp.asarray(some), lags=longest))
-    alive = np.flatnonzero(np.abs(c) > 0.02 * c[0])
-    # Noise may keep it above for ever; then the caps decide.
-    return int(np.clip(_WINDOW * (alive[-1] + 1), min(50, longest), min(longest, _MOST_LAGS))), longest
+    strong = np.abs(c) > max(0.02 * c[0], 3 * float(np.std(c[-max(longest // 4, 2) :])))
+    # Gone is what stays away for as long again; later peaks are noise.
+    gone = next((i for i in range(1, longest) if not strong[i : 2 * i + 10].any()), longest)
+    return int(np.clip(_WINDOW * gone, min(50, longest), min(longest, _MOST_LAGS))), longest
 
 
 def _profile(series: Series, temperature: float) -> tuple[SplinePotential, list[str]]:
@@ -242,24 +245,23 @@ def _doubts(series: Series, memory: Memory) -> list[str]:
 
 
 def find_plateau(memory: Memory) -> tuple[float, float, float] | None:
-    """∫Γ dt, its standard error and where its plateau begins: from where the running integral stays within its errors.
+    """∫Γ dt, its standard error and where its plateau begins, ps; None if there is none in four fifths of the window.
 
-    None if it only does so in the last fifth of the window.
+    The plateau begins at the first t where the running integral G is flat, G(2t) = G(t), and from where on it stays,
+    within errors. Its value is the mean from t to 2t: what comes later only adds noise, as in a random walk.
     """
     g, error = np.asarray(memory.extracted.integral, np.float64), np.asarray(memory.integral_error, np.float64)
     times = np.asarray(memory.extracted.times, np.float64)
     error = np.maximum(error, 1e-3 * np.abs(g).max())
-
-    def mean(start: int) -> tuple[float, float]:
-        weights = 1 / error[start:] ** 2
-        weights /= weights.sum()
-        # Neighbours err together: the mean of errors, not the error of a mean.
-        return float(weights @ g[start:]), float(weights @ error[start:])
-
-    for start in range(0, int(0.8 * len(g)), max(len(g) // 200, 1)):
-        value, spread = mean(start)
-        if np.abs(g[start:] - value).max() <= 0 or np.all(np.abs(g[start:] - value) <= 1.5 * error[start:]):
-            return value, spread, float(times[start])
+    last = len(g) - 1
+    for start in range(1, int(0.8 * len(g)), max(len(g) // 200, 1)):
+        twice = min(2 * start, last)
+        if abs(g[twice] - g[start]) > error[twice]:
+            continue
+        value = float(np.mean(g[start : twice + 1]))
+        if np.all(np.abs(g[start:] - value) <= _STAYS * error[start:]):
+            # Neighbours err together: the mean of errors, not the error of a mean.
+            return value, float(np.mean(error[start : twice + 1])), float(times[start])
     return None
 
 

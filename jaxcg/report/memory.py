@@ -14,7 +14,7 @@ from ..io.trajectory_memory import MemoryAnalysis
 from ..io.writers import write_text
 from ..units import GAS_CONSTANT
 from . import memory_figures as figures
-from .memory_summary import summarize_memory, with_error
+from .memory_summary import brief, summarize_memory
 from .page import render
 from .sections import picture
 
@@ -124,7 +124,11 @@ def memory_page(found: MemoryAnalysis, summary: Mapping[str, Any]) -> str:
         deviation_name="",
         sections=sections,
         notes=found.notes,
-        settings=[(name.replace("_", " "), _setting(value)) for name, value in summary["settings"].items()],
+        settings=[
+            (name.replace("_", " "), _setting(value))
+            for name, value in summary["settings"].items()
+            if value is not None and value is not False
+        ],
         version=summary["version"],
     )
 
@@ -139,19 +143,19 @@ def _lead(summary: Mapping[str, Any]) -> str:
 
 def _cards(found: MemoryAnalysis, summary: Mapping[str, Any]) -> list[dict]:
     cards = []
-    friction = f"amu {_square(found)}/ps"
+    friction = f"{_mass_unit(found)}/ps"
 
     def card(value: str, name: str, *, bad: bool = False) -> None:
         cards.append({"value": value, "name": name, "kind": "bad" if bad else ""})
 
     if found.plateau is not None:
-        card(with_error(*found.plateau[:2]), f"friction ∫Γ dt / {friction}".replace("  ", " "))
+        card(brief(*found.plateau[:2]), f"friction ∫Γ dt / {friction}")
     unit = f"{found.series.unit}²/ps"
     if summary["diffusion_of_friction"] is not None:
         pair = summary["diffusion_of_friction"], summary["diffusion_of_friction_error"]
-        card(with_error(*pair), f"D = kT/∫Γ / {unit}")
+        card(brief(*pair), f"D = kT/∫Γ / {unit}")
     if found.diffusion is not None:
-        card(with_error(*found.diffusion), f"D of the displacement / {unit}")
+        card(brief(*found.diffusion), f"D of the displacement / {unit}")
     card(str(found.fit.order), f"auxiliary variables ({found.fit.family})")
     if found.validation is not None:
         failed = sum(not c.passed for c in found.validation.comparisons)
@@ -163,21 +167,22 @@ def _cards(found: MemoryAnalysis, summary: Mapping[str, Any]) -> list[dict]:
     return cards
 
 
-def _square(found: MemoryAnalysis) -> str:
-    """What turns amu into the mass of an angle."""
-    return "nm²/rad²" if found.series.unit == "rad" else ""
+def _mass_unit(found: MemoryAnalysis) -> str:
+    return "amu nm² rad⁻²" if found.series.unit == "rad" else "amu"
 
 
 def _kernel_section(found: MemoryAnalysis) -> dict:
     memory, fitted = found.memory, found.fit.kernel
-    of_angle = _square(found)
-    unit = f"amu {of_angle} ps⁻²".replace("  ", " ")
+    mass = _mass_unit(found)
+    unit = f"{mass} ps⁻²"
     values = np.asarray(memory.extracted.kernel.values)
-    rows = _thin(len(values))
-    rough = np.abs(values) > np.maximum(0.02 * np.abs(values).max(), 2 * memory.kernel_error)
-    end = min(2.0 * max(found.times[np.flatnonzero(rough)[-1]], found.times[3]), found.times[-1])
-    # Near zero every frame counts.
-    near = np.union1d(rows, np.flatnonzero(found.times <= end)[:_POINTS])
+    g_rows = _thin(len(np.asarray(memory.extracted.times)))
+    g_times = np.asarray(memory.extracted.times)[g_rows]
+    curve, running = _fit_curves(fitted, found.times, g_times)
+    strong = np.flatnonzero(np.abs(curve) > 0.02 * np.abs(curve).max())
+    end = min(2 * float(found.times[max(strong[-1], 3)]), float(found.times[-1]))
+    # Where it decays every frame counts.
+    near = np.union1d(_thin(len(values)), np.flatnonzero(found.times <= end)[:_POINTS])
     pictures = [
         picture(
             "Memory kernel",
@@ -186,15 +191,13 @@ def _kernel_section(found: MemoryAnalysis) -> dict:
                 found.times[near],
                 values[near],
                 memory.kernel_error[near],
-                np.asarray(fitted(jnp.asarray(found.times[near]))),
+                curve[near],
                 float(end),
                 unit,
             ),
             wide=True,
         )
     ]
-    g_rows = _thin(len(np.asarray(memory.extracted.times)))
-    g_times = np.asarray(memory.extracted.times)[g_rows]
     pictures.append(
         picture(
             "Integral of the kernel",
@@ -203,9 +206,9 @@ def _kernel_section(found: MemoryAnalysis) -> dict:
                 g_times,
                 np.asarray(memory.extracted.integral)[g_rows],
                 memory.integral_error[g_rows],
-                _integrated(fitted, g_times),
+                running,
                 found.plateau,
-                f"amu {of_angle} ps⁻¹".replace("  ", " "),
+                f"{mass} ps⁻¹",
             ),
         )
     )
@@ -218,7 +221,7 @@ def _kernel_section(found: MemoryAnalysis) -> dict:
                 omega,
                 np.asarray(memory.extracted.kernel.laplace(1j * jnp.asarray(omega)).real),
                 np.asarray(fitted.laplace(1j * jnp.asarray(omega)).real),
-                f"amu {of_angle} ps⁻¹".replace("  ", " "),
+                f"{mass} ps⁻¹",
             ),
         )
     )
@@ -249,7 +252,7 @@ def _motion_section(found: MemoryAnalysis) -> dict:
             xlabel = "t / ps" if c.abscissa_unit == "ps" else f"coordinate / {unit}"
             curves = (np.asarray(a) for a in (c.abscissa, c.data, c.data_error, c.model, c.model_error))
             svg = figures.compared(heading, label, *curves, xlabel=xlabel, log=log)
-            pictures.append(picture(heading, _sentence(c.verdict), svg))
+            pictures.append(picture(heading, _sentence(_said(c)), svg))
         elif name == _VELOCITY:
             data = np.asarray(found.memory.velocity_correlation)
             times = found.series.spacing * np.arange(len(data))
@@ -263,8 +266,6 @@ def _motion_section(found: MemoryAnalysis) -> dict:
         pictures.append(picture("First-passage times", "Means with standard errors.", svg))
     table, text = None, "The model was not compared with the data."
     if found.validation is not None:
-        rows = [(c.name, c.deviation, c.passed) for c in found.validation.comparisons]
-        pictures.append(picture("Deviations", "Red: beyond chance.", figures.deviations(rows)))
         text = _sentence(found.validation.verdict)
         table = {
             "head": ["observable", "model − data / s.e.", "p-value", "", "verdict"],
@@ -275,7 +276,12 @@ def _motion_section(found: MemoryAnalysis) -> dict:
 
 def _row(c: Comparison) -> list[str]:
     """Of the table of observables."""
-    return [c.name, f"{c.deviation:.1f}".replace("-", "−"), f"{c.p_value:.2g}", "✓" if c.passed else "✗", c.verdict]
+    return [c.name, f"{c.deviation:.1f}".replace("-", "−"), f"{c.p_value:.2g}", "✓" if c.passed else "✗", _said(c)]
+
+
+def _said(c: Comparison) -> str:
+    """The verdict without the name, which stands beside it."""
+    return c.verdict.removeprefix(f"{c.name}: ")
 
 
 def _passage(c: Comparison) -> tuple[str, float, float, float, float]:
@@ -283,7 +289,7 @@ def _passage(c: Comparison) -> tuple[str, float, float, float, float]:
     data, data_error, model, model_error = (
         float(values[0]) for values in (c.data, c.data_error, c.model, c.model_error)
     )
-    return c.name.removeprefix("mean first-passage time "), data, data_error, model, model_error
+    return c.name.removeprefix("mean first-passage time ").replace("-", "−"), data, data_error, model, model_error
 
 
 def _thin(count: int) -> np.ndarray:
@@ -293,14 +299,15 @@ def _thin(count: int) -> np.ndarray:
     return np.unique(np.concatenate([np.arange(100), np.geomspace(100, count - 1, _POINTS - 100).astype(int)]))
 
 
-def _integrated(kernel, times: np.ndarray) -> np.ndarray:
-    """∫₀ᵗ of a kernel at ascending times, by Gauss's rule of eight points between them."""
+def _fit_curves(kernel, times: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A kernel at ``times``, and ∫₀ᵗ of it to ascending ``ends`` by Gauss's rule of eight points between them."""
     nodes, weights = np.polynomial.legendre.leggauss(8)
-    edges = np.concatenate([[0.0], times])
+    edges = np.concatenate([[0.0], ends])
     half = 0.5 * np.diff(edges)
     points = edges[:-1, None] + half[:, None] * (1 + nodes)
-    values = np.asarray(kernel(jnp.asarray(points.ravel()))).reshape(points.shape)
-    return np.cumsum(half * (values @ weights))
+    # One call: every shape is compiled for.
+    values = np.asarray(kernel(jnp.asarray(np.concatenate([times, points.ravel()]))))
+    return values[: len(times)], np.cumsum(half * (values[len(times) :].reshape(points.shape) @ weights))
 
 
 def _sentence(text: str) -> str:
@@ -308,8 +315,6 @@ def _sentence(text: str) -> str:
 
 
 def _setting(value: Any) -> str:
-    if value is None or value is False:
-        return "–"
     if isinstance(value, (list, tuple)):
         return ", ".join(str(item) for item in value)
     return "yes" if value is True else str(value)

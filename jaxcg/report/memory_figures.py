@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .drawing import BLUE, GRAY, GREEN, INK, ORANGE, RED, power_of_ten, svg
+from .drawing import BLUE, GRAY, GREEN, ORANGE, power_of_ten, svg
 
 
 def kernel(times, values, error, fitted, end: float, unit: str) -> str:
@@ -122,7 +122,7 @@ def profile(x, values, thermal_energy: float, unit: str) -> str:
     def draw(figure, axes):
         axes.plot(x, values, color=BLUE)
         axes.axhline(thermal_energy, color=GRAY, lw=0.8, ls="--")
-        axes.text(x[-1], thermal_energy, " kT", va="center", fontsize=8)
+        axes.text(0.5 * (x[0] + x[-1]), thermal_energy, "kT above the minimum", ha="center", va="bottom", fontsize=8)
         axes.set(xlabel=f"coordinate / {unit}", ylabel="free energy / kJ mol⁻¹", xlim=(x[0], x[-1]))
 
     return svg(draw, "Free-energy profile")
@@ -141,21 +141,7 @@ def passages(rows: Sequence[tuple[str, float, float, float, float]]) -> str:
         axes.set(xlabel="mean first-passage time / ps", xlim=(0, None), ylim=(-0.6, len(rows) - 0.4))
         axes.legend(loc="upper left", ncols=2, bbox_to_anchor=(0, 1.15), borderaxespad=0)
 
-    return svg(draw, "First-passage times", left=1.5, top=0.36)
-
-
-def deviations(rows: Sequence[tuple[str, float, bool]]) -> str:
-    """Largest deviation of each observable in standard errors: (name, deviation, passed)."""
-
-    def draw(figure, axes):
-        names = [name for name, _, _ in rows][::-1]
-        values = [value for _, value, _ in rows][::-1]
-        colors = [BLUE if passed else RED for _, _, passed in rows][::-1]
-        axes.barh(names, values, color=colors, alpha=0.85, height=0.6)
-        axes.axvline(0, color=INK, lw=0.8)
-        axes.set(xlabel="model − data, largest / standard errors")
-
-    return svg(draw, "Deviations", left=1.9)
+    return svg(draw, "First-passage times", left=1.35, top=0.36)
 
 
 def _band(axes, x, values, error, label: str) -> None:

@@ -113,3 +113,11 @@ def with_error(value: float, error: float) -> str:
     shown = max(digits + power, 0)
     sign = f"{power:d}".translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
     return f"({value / scale:.{shown}f} ± {error / scale:.{shown}f})·10{sign}".replace("-", "−")
+
+
+def brief(value: float, error: float) -> str:
+    """A number with its standard error in units of its last digit: ``"12.3(11)"``."""
+    if not np.isfinite(error) or error <= 0 or not 1e-4 <= abs(value) < 1e5:
+        return with_error(value, error)
+    digits = max(1 - int(np.floor(np.log10(error))), 0)
+    return f"{value:.{digits}f}({round(error * 10**digits)})".replace("-", "−")
