@@ -4,6 +4,7 @@ A bath has a spectral density; it gives a memory kernel Γ(t); a kernel with a M
 (`GLE`), and `extract_kernel` finds the kernel of a trajectory again. Units: nm, ps, amu, kJ/mol; Γ is in amu/ps².
 """
 
+from .annealing import Annealing, AnnealingState, change_temperature
 from .base import AbstractDynamics
 from .bath import CaldeiraLeggett, HarmonicBath, discretize
 from .comparison import Comparison
@@ -20,11 +21,13 @@ from .likelihood import LikelihoodFit, fit_likelihood, log_likelihood
 from .linear import LinearCorrelations, linear_correlations
 from .memory import Memory, memory_from_positions, memory_from_velocities
 from .noise import FluctuationDissipation, colored_noise, fluctuation_dissipation_test
+from .particle_kernels import ParticleKernels
 from .passivity import Passivity, is_positive_real
 from .position_extraction import PositionMemory, position_dependent_memory
 from .position_friction import FrictionTerm, PositionDependentGLE, SplineProfile, position_dependent_langevin
 from .profile import free_energy_profile
 from .rates import grote_hynes_frequency, grote_hynes_rate
+from .rollout import Rollout, rollout
 from .simulation import Frames, Simulation, simulate
 from .spectra import Spectrum, friction_spectrum, model_spectrum, velocity_spectrum, wavenumbers
 from .spectral import (
@@ -44,6 +47,8 @@ __all__ = [
     "AbstractDynamics",
     "AbstractMemoryKernel",
     "AbstractSpectralDensity",
+    "Annealing",
+    "AnnealingState",
     "BrownianOscillator",
     "CaldeiraLeggett",
     "Comparison",
@@ -65,6 +70,7 @@ __all__ = [
     "LikelihoodFit",
     "LinearCorrelations",
     "Memory",
+    "ParticleKernels",
     "PassiveFit",
     "PassiveKernel",
     "Passivity",
@@ -72,6 +78,7 @@ __all__ = [
     "PositionMemory",
     "PowerLaw",
     "PronyKernel",
+    "Rollout",
     "Simulation",
     "Spectrum",
     "SplineProfile",
@@ -79,6 +86,7 @@ __all__ = [
     "TabulatedKernel",
     "TabulatedSpectralDensity",
     "Validation",
+    "change_temperature",
     "colored_noise",
     "correlation",
     "cosine_transform",
@@ -108,6 +116,7 @@ __all__ = [
     "position_dependent_langevin",
     "position_dependent_memory",
     "require_stable",
+    "rollout",
     "simulate",
     "spectral_density",
     "validate",
