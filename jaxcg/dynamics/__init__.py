@@ -12,7 +12,15 @@ from .correlation import Correlation, CorrelationStream, correlation, mean_squar
 from .diffusion import Diffusion, diffusion_coefficient
 from .embedding import Embedding
 from .extraction import ExtractedKernel, extract_kernel
-from .first_passage import FirstPassage, first_passage_distribution, first_passage_times
+from .first_passage import (
+    FirstPassage,
+    Passages,
+    Survival,
+    first_passage_distribution,
+    first_passage_times,
+    passages,
+    survival_function,
+)
 from .fitting import PassiveFit, fit_passive_kernel
 from .gle import GLE, GLEState, langevin
 from .history import HistoryGLE, HistoryState, history_trajectory, longest_window
@@ -26,7 +34,7 @@ from .passivity import Passivity, is_positive_real
 from .position_extraction import PositionMemory, position_dependent_memory
 from .position_friction import FrictionTerm, PositionDependentGLE, SplineProfile, position_dependent_langevin
 from .profile import free_energy_profile
-from .rates import grote_hynes_frequency, grote_hynes_rate
+from .rates import BarrierRate, barrier_rate, grote_hynes_frequency, grote_hynes_rate, overdamped_passage_time
 from .rollout import Rollout, rollout
 from .simulation import Frames, Simulation, simulate
 from .spectra import Spectrum, friction_spectrum, model_spectrum, velocity_spectrum, wavenumbers
@@ -49,6 +57,7 @@ __all__ = [
     "AbstractSpectralDensity",
     "Annealing",
     "AnnealingState",
+    "BarrierRate",
     "BrownianOscillator",
     "CaldeiraLeggett",
     "Comparison",
@@ -71,6 +80,7 @@ __all__ = [
     "LinearCorrelations",
     "Memory",
     "ParticleKernels",
+    "Passages",
     "PassiveFit",
     "PassiveKernel",
     "Passivity",
@@ -83,9 +93,11 @@ __all__ = [
     "Spectrum",
     "SplineProfile",
     "SumKernel",
+    "Survival",
     "TabulatedKernel",
     "TabulatedSpectralDensity",
     "Validation",
+    "barrier_rate",
     "change_temperature",
     "colored_noise",
     "correlation",
@@ -113,12 +125,15 @@ __all__ = [
     "memory_from_positions",
     "memory_from_velocities",
     "model_spectrum",
+    "overdamped_passage_time",
+    "passages",
     "position_dependent_langevin",
     "position_dependent_memory",
     "require_stable",
     "rollout",
     "simulate",
     "spectral_density",
+    "survival_function",
     "validate",
     "velocity_spectrum",
     "wavenumbers",
