@@ -118,4 +118,4 @@ def test_simulated_escape_is_that_of_grote_and_hynes(x64, kernel):
     found = first_passage_distribution(data.positions, -1.0, 1.0, 0.2)
     # The theory's own error at barriers of 5 kT is some kT/ΔU of a parabola that is none: a tenth.
     assert abs(found.mean * theory.rate - 1) < 4 * found.mean_error * theory.rate + 0.12
-    assert found.mean_error < 0.06 * found.mean
+    assert found.mean_error < 0.1 * found.mean

@@ -193,8 +193,8 @@ def _well(energy: AbstractEnergy, edge: float, inside: float, thermal_energy: fl
         x = edge + sign * np.linspace(0.0, length, _POINTS)
         u = _profile(energy, x)
         # Compared with this well alone: the other one may be deeper.
-        here = abs(x - edge) >= abs(inside - edge) * (1 - 1e-12)
-        far = here & (u - u[here].min() > _NOTHING * thermal_energy)
+        here = np.where(abs(x - edge) >= abs(inside - edge) * (1 - 1e-12), u, np.inf)
+        far = np.isfinite(here) & (u - np.minimum.accumulate(here) > _NOTHING * thermal_energy)
         if far.any():
             return edge + sign * np.linspace(0.0, abs(x[np.argmax(far)] - edge), _POINTS)
         length *= 1.25
