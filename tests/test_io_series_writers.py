@@ -73,7 +73,8 @@ def test_blocks_make_the_whole_series(tmp_path, kind):
     writer = open_series(kind, tmp_path / "running", layout())
     fill(writer, series())
     names = writer.finish(tmp_path)
-    assert writer.finish(tmp_path) == names
+    # A run that was killed after this comes here once more, with nothing to write.
+    assert open_series(kind, tmp_path / "running", layout()).finish(tmp_path) == names
     assert all((tmp_path / name).exists() for name in names)
     check(kind, tmp_path, series())
 

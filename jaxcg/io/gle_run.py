@@ -33,6 +33,8 @@ from .writers import write_text
 
 #: Folder of an unfinished run within that of its results, and the files that stand at its end.
 RUNNING, SUMMARY, FIGURE = "running", "summary.json", "trajectory.png"
+#: Starts at which the limit of stability is worked out beforehand.
+_STARTS = 3
 #: Trajectories whose first coordinate is kept for the figure.
 _SAMPLED = 16
 #: Bytes of frames that one chunk may hold, its most and its fewest steps, and in how many a run is divided.
@@ -84,15 +86,14 @@ def prepare(config: GleConfig) -> Prepared:
                 )
             dynamics = CaldeiraLeggett(energy, bath, float(masses), **given)
         else:
-            cast = jax.tree.map(lambda leaf: leaf.astype(dtype), kernel)
             window = (
-                longest_window(cast, config.time_step)
+                longest_window(kernel, config.time_step)
                 if integrator.window is None
                 else max(round(integrator.window / config.time_step), 1)
             )
             dynamics = HistoryGLE.of(
                 energy,
-                cast,
+                kernel,
                 masses,
                 noise_key,
                 steps=config.steps + config.equilibrate,
@@ -101,12 +102,19 @@ def prepare(config: GleConfig) -> Prepared:
                 trajectories=config.trajectories,
                 **given,
             )
+            # Its precision is that of the noise, which is drawn in that of the kernel.
+            dynamics = jax.tree.map(lambda leaf: leaf.astype(dtype), dynamics)
     except ValueError as error:
         advice = ""
         if "no exact embedding" in str(error) or "negative strength" in str(error):
             advice = " Add 'fit: passive' to the kernel, or choose 'integrator: history'."
         raise InputError(f"{config.path}: {str(error).rstrip('.')}.{advice}") from None
-    limit = min(dynamics.largest_time_step(one) for one in positions[:_SAMPLED])
+    # Starts that are copies of one another have one limit.
+    limit = min(
+        dynamics.largest_time_step(jnp.asarray(one)) for one in np.unique(np.asarray(positions), axis=0)[:_STARTS]
+    )
+    if np.isnan(limit):
+        raise InputError(f"{config.path}: 'potential' has no finite curvature at the start; give another 'start'.")
     if not config.time_step < limit:
         raise InputError(
             f"{config.path}: 'time_step' of {config.time_step:g} ps is beyond the limit of stability, {limit:.4g} ps "

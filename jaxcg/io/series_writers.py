@@ -186,23 +186,28 @@ class _Zarr(SeriesWriter):
     def __init__(self, folder: Path, layout: SeriesLayout):
         super().__init__(folder, layout)
         try:
-            import zarr
+            import zarr  # noqa: F401 (to say at once that it is missing)
         except ImportError:
             raise InputError(
                 "format zarr needs the package zarr: pip install 'jaxcg[zarr]', or choose format npz."
             ) from None
         self._path = folder / "trajectory.zarr"
-        self._group = zarr.open_group(str(self._path), mode="a", zarr_format=3)
-        self._group.attrs.update(json.loads(_about(layout)))
-        shapes = layout.shapes()
-        for name, shape in {"times": (layout.frames,), **shapes}.items():
-            if name in self._group:
+        # Opened by the first block: a run that only has to be finished finds nothing here, or all.
+        self._group: Any = None
+
+    def _open(self) -> Any:
+        import zarr
+
+        group = zarr.open_group(str(self._path), mode="a", zarr_format=3)
+        group.attrs.update(json.loads(_about(self.layout)))
+        for name, shape in {"times": (self.layout.frames,), **self.layout.shapes()}.items():
+            if name in group:
                 continue
-            axis, dtype = (0, np.dtype("f8")) if name == "times" else (1, layout.dtype)
-            frame = int(np.prod(shape, dtype=np.int64)) // max(layout.frames, 1) * dtype.itemsize
-            length = max(min(_ZARR_BYTES // max(frame, 1), layout.frames), 1)
+            axis, dtype = (0, np.dtype("f8")) if name == "times" else (1, self.layout.dtype)
+            frame = int(np.prod(shape, dtype=np.int64)) // max(self.layout.frames, 1) * dtype.itemsize
+            length = max(min(_ZARR_BYTES // max(frame, 1), self.layout.frames), 1)
             named = ["frame"] if axis == 0 else ["trajectory", "frame", *(f"axis{i}" for i in range(len(shape) - 2))]
-            made = self._group.create_array(
+            made = group.create_array(
                 name,
                 shape=(*shape[:axis], 0, *shape[axis + 1 :]),
                 chunks=(*shape[:axis], length, *shape[axis + 1 :]),
@@ -210,8 +215,10 @@ class _Zarr(SeriesWriter):
                 dimension_names=named,
             )
             made.attrs["units"] = UNITS[name]
+        return group
 
     def write(self, first: int, frames: Frames) -> None:
+        self._group = self._open() if self._group is None else self._group
         last = first + len(frames.times)
         for name in ("times", *self.layout.shapes()):
             array: Any = self._group[name]
