@@ -9,6 +9,7 @@ from .base import AbstractDynamics
 from .bath import CaldeiraLeggett, HarmonicBath, discretize
 from .comparison import Comparison
 from .correlation import Correlation, CorrelationStream, correlation, mean_square_displacement
+from .correlation_fit import CorrelationFit, fit_correlations
 from .diffusion import Diffusion, diffusion_coefficient
 from .embedding import Embedding
 from .extraction import ExtractedKernel, extract_kernel
@@ -35,6 +36,7 @@ from .position_extraction import PositionMemory, position_dependent_memory
 from .position_friction import FrictionTerm, PositionDependentGLE, SplineProfile, position_dependent_langevin
 from .profile import free_energy_profile
 from .rates import BarrierRate, barrier_rate, grote_hynes_frequency, grote_hynes_rate, overdamped_passage_time
+from .reactive_flux import Transmission, transmission_coefficient
 from .rollout import Rollout, rollout
 from .simulation import Frames, Simulation, simulate
 from .spectra import Spectrum, friction_spectrum, model_spectrum, velocity_spectrum, wavenumbers
@@ -62,6 +64,7 @@ __all__ = [
     "CaldeiraLeggett",
     "Comparison",
     "Correlation",
+    "CorrelationFit",
     "CorrelationStream",
     "DeltaKernel",
     "Diffusion",
@@ -96,6 +99,7 @@ __all__ = [
     "Survival",
     "TabulatedKernel",
     "TabulatedSpectralDensity",
+    "Transmission",
     "Validation",
     "barrier_rate",
     "change_temperature",
@@ -107,6 +111,7 @@ __all__ = [
     "extract_kernel",
     "first_passage_distribution",
     "first_passage_times",
+    "fit_correlations",
     "fit_likelihood",
     "fit_passive_kernel",
     "fluctuation_dissipation_test",
@@ -134,6 +139,7 @@ __all__ = [
     "simulate",
     "spectral_density",
     "survival_function",
+    "transmission_coefficient",
     "validate",
     "velocity_spectrum",
     "wavenumbers",

@@ -32,12 +32,28 @@ def free_parameters(parameters: Ladder) -> int:
     return len(parameters)
 
 
+def numbers(parameters: Ladder) -> np.ndarray:
+    """The fitted numbers in a row."""
+    return parameters
+
+
+def with_numbers(parameters: Ladder, numbers: np.ndarray) -> Ladder:
+    """The same ladder with other numbers."""
+    del parameters
+    return numbers
+
+
 def kernel(parameters: Ladder) -> PassiveKernel:
     """The `PassiveKernel` of the ladder."""
+    return PassiveKernel(*matrices(parameters))
+
+
+def matrices(parameters: Ladder) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Couplings, skew and damping of the `PassiveKernel`."""
     damping, links = _parts(parameters)
     couplings = np.zeros(len(damping))
     couplings[0] = np.exp(0.5 * parameters[0])
-    return PassiveKernel(couplings, np.diag(links, 1), np.diag(np.sqrt(damping)))
+    return couplings, np.diag(links, 1), np.diag(np.sqrt(damping))
 
 
 def evaluate(times: np.ndarray, parameters: Ladder) -> np.ndarray:

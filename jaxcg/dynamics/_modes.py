@@ -29,8 +29,29 @@ def free_parameters(parameters: Modes) -> int:
     return sum(4 if k else 2 for k in parameters[1])
 
 
+def numbers(parameters: Modes) -> np.ndarray:
+    """The fitted numbers in a row: two of a relaxing mode, four of an oscillating one."""
+    return parameters[0][_free(parameters[1])]
+
+
+def with_numbers(parameters: Modes, numbers: np.ndarray) -> Modes:
+    """The same modes with other numbers."""
+    modes = np.array(parameters[0], np.float64)
+    modes[_free(parameters[1])] = numbers
+    return modes, parameters[1]
+
+
+def _free(kinds: tuple[bool, ...]) -> np.ndarray:
+    return np.array([[True, True, k, k] for k in kinds]).reshape(-1, 4)
+
+
 def kernel(parameters: Modes) -> PassiveKernel:
-    """The `PassiveKernel` of the modes.
+    """The `PassiveKernel` of the modes."""
+    return PassiveKernel(*matrices(parameters))
+
+
+def matrices(parameters: Modes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Couplings, skew and damping of the `PassiveKernel`.
 
     An oscillating mode has the block S = [[λ(1−r), q], [−q, λ(1+r)]], so ω² = q² − λ² r², which may be negative.
     """
@@ -51,7 +72,7 @@ def kernel(parameters: Modes) -> PassiveKernel:
     for block in skew:
         whole[place : place + len(block), place : place + len(block)] = block
         place += len(block)
-    return PassiveKernel(np.concatenate(couplings), whole, np.diag(np.concatenate(damping)))
+    return np.concatenate(couplings), whole, np.diag(np.concatenate(damping))
 
 
 def _mode(t, mode, oscillating: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -150,13 +171,11 @@ def refine(
     ``friction`` is a value for the integral of the kernel and its weight among the other data.
     """
     start, kinds = parameters
-    free = np.array([[True, True, k, k] for k in kinds])
+    free = _free(kinds)
     scaled = weights / np.linalg.norm(values * weights)
 
     def modes_of(numbers):
-        modes = np.array(start, np.float64)
-        modes[free] = numbers
-        return modes
+        return with_numbers(parameters, numbers)[0]
 
     def residual(numbers):
         now = modes_of(numbers), kinds

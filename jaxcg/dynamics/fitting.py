@@ -11,7 +11,7 @@ from . import _ladder, _modes
 from .kernels import AbstractMemoryKernel, PassiveKernel, TabulatedKernel, require_positive
 
 Family = Literal["modes", "ladder"]
-_FAMILIES: dict[Family, ModuleType] = {"modes": _modes, "ladder": _ladder}
+FAMILIES: dict[Family, ModuleType] = {"modes": _modes, "ladder": _ladder}
 
 #: An order must lower the criterion by this factor to count as better than a smaller one.
 _WORTH = 0.9
@@ -92,7 +92,7 @@ def fit_passive_kernel(
     best: tuple[float, Any, Any, float, float] | None = None
     tried: list[tuple[Family, int, float]] = []
     for name in families:
-        family = _FAMILIES[name]
+        family = FAMILIES[name]
         parameters, since_better = family.first(), 0
         while since_better < 3:
             fits = [
@@ -129,7 +129,7 @@ def fit_passive_kernel(
             break
     assert best is not None
     _, name, parameters, residual, apart = best
-    family = _FAMILIES[name]
+    family = FAMILIES[name]
     return PassiveFit(
         kernel=family.kernel(parameters),
         family=name,
