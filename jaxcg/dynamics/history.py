@@ -135,12 +135,17 @@ class HistoryGLE(AbstractDynamics):
         none = jnp.zeros((), jnp.int32)
         return HistoryState(x, jnp.asarray(velocity, x.dtype), past, none, none)
 
-    def share_noise(self, states: HistoryState) -> HistoryState:
-        """States with a leading axis (trajectories), each with a noise of its own.
+    def share_noise(self, states: HistoryState, steps: int) -> HistoryState:
+        """States with a leading axis (trajectories), each with a noise of its own for ``steps`` steps.
 
         Raises:
-            ValueError: there are not as many noises, or they are of another shape.
+            ValueError: there are not as many noises, they are of another shape, or too short.
         """
+        if steps > self.noise.shape[0]:
+            raise ValueError(
+                f"HistoryGLE: {steps} steps, but the noise was drawn for only {self.noise.shape[0]} steps; "
+                "give `HistoryGLE.of` their number."
+            )
         count, shape = states.position.shape[0], states.position.shape[1:]
         if count > self.noise.shape[1] or shape != self.noise.shape[2:]:
             raise ValueError(

@@ -33,7 +33,7 @@ def rollout(
     observe: Callable[[Any], Any] | None = None,
     segment: int | None = None,
 ) -> Rollout:
-    """The trajectory that `jaxcg.run.run` makes with the same key, as a pure function to be compiled and differentiated.
+    """The trajectory that `jaxcg.run.run` makes with the same key, as a pure function to compile and differentiate.
 
     The reverse pass keeps one state for each segment and makes the steps of a segment anew, with the same random
     numbers: a gradient takes memory for steps/segment + segment states, and one more forward pass. It reaches the

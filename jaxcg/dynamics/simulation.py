@@ -138,7 +138,7 @@ def simulate(
     start: Any = (positions, None if velocities is None else jnp.asarray(velocities, positions.dtype))
     state = kernel.init(first, start)
     if isinstance(dynamics, HistoryGLE):
-        state = state._replace(state=dynamics.share_noise(state.state))
+        state = state._replace(state=dynamics.share_noise(state.state, steps))
     if chunk is None:
         saves = max(_CHUNK_BYTES // max(count * (2 * size + 2) * positions.dtype.itemsize, 1), 1)
         chunk = every * max(min(saves, _CHUNK_STEPS // every, steps // every), 1)
