@@ -16,6 +16,7 @@ from jaxcg.dynamics import PronyKernel, linear_correlations
 from jaxcg.io import gle_run
 from jaxcg.io.gle_config import read_gle_config
 from jaxcg.io.gle_run import lowest_point
+from jaxcg.io.kernels import write_kernel
 from jaxcg.report.gle import exact_velocity_correlation
 from jaxcg.units import GAS_CONSTANT
 
@@ -146,20 +147,17 @@ def test_a_finished_run_says_so_and_another_config_is_refused(folder, capsys):
 
 
 def test_a_changed_input_file_is_another_config(folder, capsys):
-    Path("k.json").write_text("")
-    from jaxcg.io.kernels import write_kernel
-
-    write_kernel("k.json", PronyKernel([1200.0], [2.0]))
+    write_kernel("k.json", PronyKernel([1200.0, 300.0], [20.0, 1.25]))
     write_config(steps="100", kernel="k.json")
     assert run("--quiet") == 0
-    write_kernel("k.json", PronyKernel([1200.0], [2.5]))
+    write_kernel("k.json", PronyKernel([1200.0, 300.0], [20.0, 1.5]))
     assert run() == 2
     assert "the file k.json has changed" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", ["npz", "zarr", "xtc"])
 def test_formats_hold_the_same_frames(folder, kind):
-    shape = {"shape": "[2, 3]", "trajectories": "2", "steps": "200", "mass": "[40, 20]"}
+    shape = {"shape": "[2, 3]", "trajectories": "2", "steps": "1000", "mass": "[40, 20]"}
     write_config(**shape)
     assert run("--quiet", "-o", "npz") == 0
     write_config(**shape, output=f"{{format: {kind}, velocities: no}}")
@@ -200,9 +198,10 @@ def files(folder):
     return {path.relative_to(folder): path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize(
-    ("kind", "when"), [*((k, "writing") for k in ("npz", "zarr", "xtc")), ("zarr", "finishing"), ("xtc", "finishing")]
-)
+CASES = [("npz", "writing"), ("zarr", "writing"), ("xtc", "writing"), ("zarr", "finishing"), ("xtc", "finishing")]
+
+
+@pytest.mark.parametrize(("kind", "when"), CASES)
 def test_an_interrupted_run_goes_on_in_every_format(folder, monkeypatch, capsys, kind, when):
     monkeypatch.setattr(gle_run, "_FEWEST_STEPS", 500)
     write_config(shape="[2, 3]", trajectories="2", steps="1000", output=f"{{format: {kind}}}")

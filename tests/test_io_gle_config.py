@@ -123,6 +123,18 @@ def test_matrix_kernels_and_masses(config, tmp_path, x64):
     assert config(shape="[5, 3]", mass="[1, 2, 3, 4, 5]").masses.shape == (5,)
 
 
+def test_particles_and_profiles(config, tmp_path, x64):
+    kernels = "{particles: [{delta: 1}, {prony: {strengths: [6], times: [0.5]}}], types: [0, 1, 1]}"
+    read = config(kernel=kernels, shape="[3, 2]", mass="[10, 20, 30]")
+    assert config(kernel=kernels).shape == (3,)
+    np.testing.assert_array_equal(read.kernel.particles.types, [0, 1, 1])
+    assert prepare(read).dynamics.step_matrix.shape == (2, 2, 3)
+    np.savetxt(tmp_path / "g.dat", np.column_stack([np.linspace(-1, 1, 21), np.linspace(1, 2, 21)]))
+    read = config(kernel="[{delta: 1, profile: g.dat}, {prony: {strengths: [6], times: [0.5]}}]")
+    friction = prepare(read).dynamics.friction(jnp.array([0.0, 0.9]))
+    np.testing.assert_allclose(friction, [1.5**2 + 3, 1.95**2 + 3], rtol=1e-3)
+
+
 def test_starts(config, tmp_path, x64):
     np.save(tmp_path / "x.npy", np.arange(3.0))
     np.savetxt(tmp_path / "x.dat", np.arange(6.0).reshape(2, 3))
@@ -234,6 +246,14 @@ BAD = [
     ({"kernel": "{delta: [[1, 0], [0, 1]]}", "shape": "3"}, 6, "'shape' has 3 coordinates, but the kernel couples 2"),
     ({"kernel": "{delta: [[1, 0], [0, 1]]}", "mass": "[1]"}, 4, "one for each coordinate of the kernel (2), not 1"),
     ({"kernel": "{delta: [[1, 0], [0, 1]]}", "integrator": "history"}, 6, "kernels of single coordinates"),
+    ({"kernel": "{particles: []}"}, 5, "'particles' must be a list of kernels"),
+    ({"kernel": "{particles: [{delta: 1}], types: [0, 1]}"}, 5, "types must be (particles,) integers from 0 to 0"),
+    ({"kernel": "{particles: [{delta: 1}], types: 1}"}, 5, "'types' must be a list"),
+    ({"kernel": "{particles: [{delta: 1}, {delta: 2}]}", "shape": "3"}, 6, "the kernels are those of [2, components]"),
+    ({"kernel": "{particles: [{delta: 1, profile: g.dat}]}"}, 5, "'profile' and 'particles' do not go together"),
+    ({"kernel": "{particles: [{delta: 1}]}", "integrator": "history"}, 6, "does not go with 'particles'"),
+    ({"kernel": "{delta: 1, profile: g.dat}", "integrator": "history"}, 6, "does not go with 'profile'"),
+    ({"kernel": "{delta: 1, profile: bad.dat}"}, 5, "line 2: expected two finite numbers, x (nm) and g(x)"),
     ({"potential": "{harmonic: {stiffness: -1}}"}, 6, "'stiffness' (kJ/mol/nm^2) must be a number above 0, not '-1'"),
     ({"potential": "{harmonic: {k: 1}}"}, 6, "'k' is not known in 'harmonic'; choose from stiffness, center"),
     ({"potential": "{double-well: {barrier: 1}}"}, 6, "'double-well' needs 'half_distance'"),
@@ -262,6 +282,7 @@ BAD = [
 @pytest.mark.parametrize(("changes", "line", "message"), BAD, ids=[str(case[0]) for case in BAD])
 def test_every_error_is_one_line_with_its_place(config, tmp_path, changes, line, message):
     (tmp_path / "bad.dat").write_text("0 1\n1 x\n")
+    (tmp_path / "g.dat").write_text("0 1\n1 2\n")
     (tmp_path / "bad.npz").write_text("nothing")
     np.savez(tmp_path / "other.npz", x=1.0)
     np.save(tmp_path / "nan.npy", np.array([np.nan]))

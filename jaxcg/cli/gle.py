@@ -221,6 +221,8 @@ def _print(summary: dict[str, Any], output: str, finished: bool, seconds: dict[s
     friction = summary["total_friction_amu_per_ps"]
     if isinstance(friction, float):
         print(f"friction of slow motion, ∫Γ dt: {friction:.6g} amu/ps")
+    elif not isinstance(friction[0], list):
+        print(f"friction of slow motion, ∫Γ dt: {', '.join(f'{one:.6g}' for one in friction)} amu/ps")
     if seconds.get("simulating"):
         print(f"speed: {summary['time_ps'] / seconds['simulating']:.4g} ps per second for each trajectory")
     for note in summary["notes"]:

@@ -27,6 +27,8 @@ shape: 1                    # coordinates of a trajectory (default); [5, 3] are 
 #   spectral_density: {kind: brownian-oscillator, strength: 900, frequency: 8, damping: 2}
 #   spectral_density: {kind: power-law, friction: 400, cutoff: 5, exponent: 1, duration: 10}
 #   spectral_density: {kind: table, file: j.dat, duration: 10}                 omega (1/ps), J/omega (amu/ps)
+# A section may have  profile: g.dat  besides, two columns x (nm), g: the friction depends on the position, g(x)^2 times
+# the kernel. Particles with kernels of their own:  {particles: [KERNEL, KERNEL], types: [0, 0, 1]}
 kernel:
   - prony: {strengths: [1200, 300], times: [0.05, 0.8]}
   - delta: 20

@@ -169,14 +169,19 @@ def _steps(read: Settings, nodes: dict, time_step: float, every: int) -> int:
 
 
 def _shape(read: Settings, nodes: dict, kernel: KernelPart) -> tuple[int, ...]:
-    coupled = kernel.kernel.coordinates
+    coupled, particles = kernel.kernel.coordinates, kernel.particles
     if "shape" not in nodes:
-        return (coupled or 1,)
+        return (coupled or 1,) if particles is None else (len(particles.types), *((coupled,) if coupled else ()))
     node = nodes["shape"]
     items = node.value if node.id == "sequence" else [node]
     shape = tuple(read.integer(item, "shape", least=1) for item in items)
     if not shape:
         raise read.error(node, "'shape' is empty; give the number of coordinates, or [particles, components].")
+    if particles is not None:
+        if shape[0] != len(particles.types) or (coupled is not None and shape[1:] != (coupled,)):
+            wanted = f"[{len(particles.types)}, {coupled or 'components'}]"
+            raise read.error(node, f"'shape' is {list(shape)}, but the kernels are those of {wanted}.")
+        return shape
     if coupled is not None and np.prod(shape) != coupled:
         raise read.error(node, f"'shape' has {np.prod(shape)} coordinates, but the kernel couples {coupled}.")
     return shape
@@ -186,9 +191,10 @@ def _masses(read: Settings, node, kernel: KernelPart, shape: tuple[int, ...]) ->
     masses = read.array(node, "mass", "amu")
     if (masses <= 0).any():
         raise read.error(node, f"'mass' (amu) must be above zero, not {masses[masses <= 0][0]:g}.")
-    wanted = int(np.prod(shape)) if kernel.kernel.coordinates is not None else shape[0]
+    whole = kernel.kernel.coordinates is not None and kernel.particles is None
+    wanted = int(np.prod(shape)) if whole else shape[0]
     if masses.ndim and masses.shape != (wanted,):
-        what = "coordinate of the kernel" if kernel.kernel.coordinates is not None else "particle of 'shape'"
+        what = "coordinate of the kernel" if whole else "particle of 'shape'"
         raise read.error(node, f"'mass' (amu) must be a number or one for each {what} ({wanted}), not {masses.size}.")
     return masses
 
@@ -197,6 +203,9 @@ def _integrator(read: Settings, node, kernel: KernelPart, masses: np.ndarray) ->
     if node is None:
         return Integrator("auxiliaries")
     kind, inner = read.one_of(node, "integrator", ("history", "bath"), ("auxiliaries", "history"))
+    if kind != "auxiliaries" and (kernel.particles is not None or kernel.depends_on_position):
+        what = "'particles'" if kernel.particles is not None else "'profile'"
+        raise read.error(node, f"'integrator' {kind} does not go with {what} in the kernel; choose auxiliaries.")
     if kind != "auxiliaries" and kernel.kernel.coordinates is not None:
         raise read.error(node, f"'integrator' {kind} is for kernels of single coordinates; choose auxiliaries.")
     if kind == "history" and inner is not None:

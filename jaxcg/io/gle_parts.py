@@ -18,6 +18,8 @@ from ..dynamics.kernels import (
     SumKernel,
     TabulatedKernel,
 )
+from ..dynamics.particle_kernels import ParticleKernels
+from ..dynamics.position_friction import SplineProfile
 from ..dynamics.spectral import (
     AbstractSpectralDensity,
     BrownianOscillator,
@@ -47,14 +49,25 @@ class KernelPart:
     """A kernel of a config.
 
     Arguments:
-        kernel: the kernel, after a fit if one was asked for.
+        kernel: the kernel, after a fit if one was asked for; the first one, where particles have their own.
         density: its spectral density, where the config gives that.
         notes: what to tell the user of it.
+        terms: the baths that it is the sum of, and the profile of each with position-dependent friction.
+        particles: kernels that differ between particles.
+        every: all kernels.
     """
 
     kernel: AbstractMemoryKernel
     density: AbstractSpectralDensity | None = None
     notes: tuple[str, ...] = ()
+    terms: tuple[tuple[AbstractMemoryKernel, SplineProfile | None], ...] = ()
+    particles: ParticleKernels | None = None
+    every: tuple[AbstractMemoryKernel, ...] = ()
+
+    @property
+    def depends_on_position(self) -> bool:
+        """Whether a part has a profile."""
+        return any(profile is not None for _, profile in self.terms)
 
 
 @dataclass(frozen=True)
@@ -73,21 +86,49 @@ class PotentialPart:
 
 
 def kernel_part(settings: Settings, node) -> KernelPart:
-    """The kernel at a node: a file's name, a section with one kind of kernel, or a list of such, which is their sum.
+    """The kernel at a node: a file's name, a section with one kind of kernel, a list of such, which is their sum, or
+    ``particles``, a list of kernels that are not summed.
 
     Raises:
         InputError: a setting is wrong; the message names file, line and key.
     """
+    if node.id == "mapping" and any(key.value == "particles" for key, _ in node.value):
+        return _particles(settings, node)
+    return _one_kernel(settings, node)
+
+
+def _particles(settings: Settings, node) -> KernelPart:
+    found = settings.section(node, "kernel", ("particles",), ("types",))
+    listed = found["particles"]
+    if listed.id != "sequence" or not listed.value:
+        raise settings.error(listed, "'particles' must be a list of kernels.")
+    parts = [_one_kernel(settings, item) for item in listed.value]
+    if any(part.depends_on_position for part in parts):
+        raise settings.error(listed, "'profile' and 'particles' do not go together; leave one of them out.")
+    types = None
+    if "types" in found:
+        node = found["types"]
+        if node.id != "sequence":
+            raise settings.error(node, "'types' must be a list with the number of a kernel, from 0, for each particle.")
+        types = [settings.integer(item, "types") for item in node.value]
+    every = tuple(part.kernel for part in parts)
+    made = settings.build(node, "particles", lambda: ParticleKernels(every, types))
+    return KernelPart(every[0], None, tuple(note for part in parts for note in part.notes), (), made, every)
+
+
+def _one_kernel(settings: Settings, node) -> KernelPart:
     if node.id == "sequence":
         if not node.value:
             raise settings.error(node, "'kernel' is an empty list.")
-        parts = [kernel_part(settings, item) for item in node.value]
+        parts = [_one_kernel(settings, item) for item in node.value]
         total = settings.build(node, "kernel", lambda: SumKernel(*(part.kernel for part in parts)))
-        return KernelPart(total, None, tuple(note for part in parts for note in part.notes))
+        notes = tuple(note for part in parts for note in part.notes)
+        return KernelPart(total, None, notes, tuple(term for part in parts for term in part.terms), None, (total,))
     if node.id == "scalar":
-        return _fitted(settings, node, KernelPart(_kernel_file(settings, node)), None)
-    found = settings.section(node, "kernel", (), (*_KERNELS, "fit"))
-    fit = found.pop("fit", None)
+        kernel = _kernel_file(settings, node)
+        return KernelPart(kernel, None, (), ((kernel, None),), None, (kernel,))
+    found = settings.section(node, "kernel", (), (*_KERNELS, "particles", "fit", "profile"))
+    fit, table = found.pop("fit", None), found.pop("profile", None)
     if len(found) != 1:
         given = f"{' and '.join(found)} are given" if found else "none is given"
         raise settings.error(node, f"'kernel' takes one of {', '.join(_KERNELS)} ({given}); a list is their sum.")
@@ -109,7 +150,9 @@ def kernel_part(settings: Settings, node) -> KernelPart:
         kernel = settings.build(inner, "passive", lambda: PassiveKernel(*arrays))
     else:
         density, kernel = _spectral_density(settings, inner)
-    return _fitted(settings, node, KernelPart(kernel, density), fit)
+    kernel, notes = _fitted(settings, kernel, fit)
+    profile = None if table is None else _from_file(settings, table, "profile", _profile)
+    return KernelPart(kernel, density, notes, ((kernel, profile),), None, (kernel,))
 
 
 def potential_part(settings: Settings, node) -> PotentialPart:
@@ -203,10 +246,10 @@ def _spectral_density(settings: Settings, node) -> tuple[AbstractSpectralDensity
     return density, TabulatedKernel(density.memory_kernel(times), leaf(duration / _TABLE))
 
 
-def _fitted(settings: Settings, node, part: KernelPart, fit) -> KernelPart:
-    """The part with a passive kernel in place of its own, if the config asks for that."""
+def _fitted(settings: Settings, kernel: AbstractMemoryKernel, fit) -> tuple[AbstractMemoryKernel, tuple[str, ...]]:
+    """A passive kernel in place of this one, if the config asks for that, and what to tell of it."""
     if fit is None:
-        return part
+        return kernel, ()
     options: dict[str, Any] = {}
     if not (fit.id == "scalar" and fit.value == "passive"):
         if fit.id == "scalar":
@@ -217,12 +260,16 @@ def _fitted(settings: Settings, node, part: KernelPart, fit) -> KernelPart:
                 options[name] = settings.number(values[name], name, unit, above=0)
         if "largest_order" in values:
             options["largest_order"] = settings.integer(values["largest_order"], "largest_order", least=1)
-    made = settings.build(fit, "fit", lambda: fit_passive_kernel(part.kernel, **options))
-    kernel = made.kernel
-    if np.any(np.asarray(part.kernel.friction)):
-        kernel = SumKernel(kernel, DeltaKernel(part.kernel.friction))
+    made = settings.build(fit, "fit", lambda: fit_passive_kernel(kernel, **options))
     note = f"kernel fitted by {made.order} auxiliaries ({made.family}), relative residual {made.residual:.2g}"
-    return KernelPart(kernel, part.density, (note,))
+    if np.any(np.asarray(kernel.friction)):
+        return SumKernel(made.kernel, DeltaKernel(kernel.friction)), (note,)
+    return made.kernel, (note,)
+
+
+def _profile(path: Path) -> SplineProfile:
+    x, g = read_table(path, "x (nm) and g(x)")
+    return SplineProfile(x, leaf(g))
 
 
 def _kernel_file(settings: Settings, node) -> AbstractMemoryKernel:

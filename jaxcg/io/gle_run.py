@@ -17,7 +17,10 @@ from scipy.optimize import minimize_scalar
 from ..dynamics import (
     GLE,
     CaldeiraLeggett,
+    FrictionTerm,
     HistoryGLE,
+    PositionDependentGLE,
+    SplineProfile,
     TabulatedSpectralDensity,
     discretize,
     is_positive_real,
@@ -61,12 +64,14 @@ def prepare(config: GleConfig) -> Prepared:
             or the time step is beyond the limit of stability.
     """
     kernel, integrator = config.kernel.kernel, config.integrator
-    passive = is_positive_real(kernel)
-    if not passive:
-        raise InputError(
-            f"{config.path}: 'kernel' is not positive-real: its spectrum is {passive.spectrum:.3g} amu/ps at "
-            f"ω = {passive.frequency:.4g} 1/ps, where friction would heat; fit it with 'fit: passive'."
-        )
+    apart = config.kernel.terms if config.kernel.depends_on_position else ()
+    for one in (*config.kernel.every, *(term for term, _ in apart)):
+        passive = is_positive_real(one)
+        if not passive:
+            raise InputError(
+                f"{config.path}: 'kernel' is not positive-real: its spectrum is {passive.spectrum:.3g} amu/ps at "
+                f"ω = {passive.frequency:.4g} 1/ps, where friction would heat; fit it with 'fit: passive'."
+            )
     dtype = jnp.dtype(config.precision)
     key, noise_key = jax.random.split(jax.random.key(config.seed))
     start = np.full(config.shape, lowest_point(config.potential)) if isinstance(config.start, str) else config.start
@@ -74,8 +79,11 @@ def prepare(config: GleConfig) -> Prepared:
     given: Any = {"time_step": config.time_step, "temperature": config.temperature}
     masses, energy = config.masses, config.potential.energy
     try:
-        if integrator.kind == "auxiliaries":
-            dynamics = GLE(energy, kernel, masses, **given)
+        if config.kernel.depends_on_position:
+            terms = [FrictionTerm(one, _even() if profile is None else profile) for one, profile in config.kernel.terms]
+            dynamics = PositionDependentGLE(energy, terms, masses, **given)
+        elif integrator.kind == "auxiliaries":
+            dynamics = GLE(energy, config.kernel.particles or kernel, masses, **given)
         elif integrator.kind == "bath":
             bath = discretize(_density(config), integrator.oscillators, integrator.highest, rule=integrator.rule)
             total = (config.steps + config.equilibrate) * config.time_step
@@ -241,6 +249,11 @@ def _chunk(config: GleConfig) -> int:
     return config.every * max(min(_CHUNK_BYTES // frame, wanted // config.every), 1)
 
 
+def _even() -> SplineProfile:
+    """The profile of friction that is the same everywhere."""
+    return SplineProfile(np.array([-1.0, 1.0]), jnp.ones(2))
+
+
 def _density(config: GleConfig):
     """The spectral density of a config: as given, or of its kernel."""
     if config.kernel.density is not None:
@@ -253,7 +266,7 @@ def _density(config: GleConfig):
 def _summary(config: GleConfig, prepared: Prepared, kinetic: np.ndarray) -> dict[str, Any]:
     """What came of the run."""
     mean, error = _mean_and_error(kinetic)
-    friction = np.asarray(config.kernel.kernel.total_friction(), np.float64)
+    friction = [np.asarray(kernel.total_friction(), np.float64).tolist() for kernel in config.kernel.every]
     warnings = []
     if error is not None and abs(mean - config.temperature) > 4 * error:
         warnings.append(
@@ -268,7 +281,7 @@ def _summary(config: GleConfig, prepared: Prepared, kinetic: np.ndarray) -> dict
         "steps": config.steps,
         "time_ps": config.steps * config.time_step,
         "temperature_K": {"target": config.temperature, "mean": mean, "error": error},
-        "total_friction_amu_per_ps": friction.tolist(),
+        "total_friction_amu_per_ps": friction[0] if config.kernel.particles is None else friction,
         "largest_stable_step_ps": prepared.limit if np.isfinite(prepared.limit) else None,
         "notes": list(config.kernel.notes),
         "warnings": warnings,

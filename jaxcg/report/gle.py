@@ -64,6 +64,8 @@ def exact_velocity_correlation(config: GleConfig, times: np.ndarray) -> np.ndarr
         times: (times,) ps.
     """
     potential, kernel = config.potential, config.kernel.kernel
+    if config.kernel.depends_on_position:
+        return None
     if kernel.coordinates is not None or (potential.energy is not None and potential.stiffness is None):
         return None
     try:
