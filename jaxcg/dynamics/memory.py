@@ -293,7 +293,7 @@ def _memory(data: CorrelationData, method: Method, energy, mass, temperature, re
         return found.kernel.values, found.integral
 
     values, integrals = jax.lax.map(parts, {name: jnp.asarray(drawn[name]) for name in names}, batch_size=_TOGETHER)
-    extracted = kernel_of({name: jnp.asarray(whole[name]) for name in names})
+    extracted = jax.jit(kernel_of)({name: jnp.asarray(whole[name]) for name in names})
     if data.scalar:
         kernel = type(extracted.kernel)(extracted.kernel.values[:, 0, 0], data.spacing)
         extracted = ExtractedKernel(kernel, extracted.times, extracted.integral[:, 0, 0])

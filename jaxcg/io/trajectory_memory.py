@@ -247,16 +247,18 @@ def _doubts(series: Series, memory: Memory) -> list[str]:
 def find_plateau(memory: Memory) -> tuple[float, float, float] | None:
     """∫Γ dt, its standard error and where its plateau begins, ps; None if there is none in four fifths of the window.
 
-    The plateau begins at the first t where the running integral G is flat, G(2t) = G(t), and from where on it stays,
-    within errors. Its value is the mean from t to 2t: what comes later only adds noise, as in a random walk.
+    The plateau begins at the first t from where on the running integral G stays, and where Γ has gone, on average until
+    3t/2, within errors; those of Γ tell, because the errors of G at two times are much the same. Its value is the mean
+    from t to 2t: what comes later only adds noise, as in a random walk.
     """
+    spacing, blur = float(memory.spacing), np.asarray(memory.kernel_error, np.float64)
     g, error = np.asarray(memory.extracted.integral, np.float64), np.asarray(memory.integral_error, np.float64)
     times = np.asarray(memory.extracted.times, np.float64)
     error = np.maximum(error, 1e-3 * np.abs(g).max())
     last = len(g) - 1
     for start in range(1, int(0.8 * len(g)), max(len(g) // 200, 1)):
-        twice = min(2 * start, last)
-        if abs(g[twice] - g[start]) > error[twice]:
+        twice, later = min(2 * start, last), min(start + max(start // 2, 3), last)
+        if abs(g[later] - g[start]) > float(np.mean(blur[start:later])) * spacing * (later - start):
             continue
         value = float(np.mean(g[start : twice + 1]))
         if np.all(np.abs(g[start:] - value) <= _STAYS * error[start:]):

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from ..dynamics.comparison import Comparison
@@ -14,12 +13,11 @@ from ..io.trajectory_memory import MemoryAnalysis
 from ..io.writers import write_text
 from ..units import GAS_CONSTANT
 from . import memory_figures as figures
+from .memory_curves import POINTS, FitCurves, fit_curves, thin
 from .memory_summary import brief, summarize_memory
 from .page import render
 from .sections import picture
 
-#: How many points a curve is drawn with, at most.
-_POINTS = 500
 _VELOCITY, _DISPLACEMENT, _POSITIONS = "velocity correlation", "mean square displacement", "distribution of positions"
 
 
@@ -35,26 +33,27 @@ def write_memory(folder: Path, found: MemoryAnalysis, *, title: str, settings: M
     Returns:
         What ``memory.json`` holds.
     """
-    summary = summarize_memory(found, title=title, settings=settings)
+    curves = fit_curves(found)
+    summary = summarize_memory(found, curves.friction, title=title, settings=settings)
     about = {"temperature_K": found.temperature, "mass_amu": found.mass, "coordinate": found.series.name}
     write_kernel(folder / "kernel.json", found.fit.kernel, about=about)
     if found.energy is not None:
         write_energy(folder / "profile.json", found.energy, about=about)
-    np.savez(folder / "memory.npz", **_curves(found))  # pyright: ignore[reportArgumentType]
-    write_text(folder / "gle.yaml", gle_config(found))
+    np.savez(folder / "memory.npz", **_curves(found, curves))  # pyright: ignore[reportArgumentType]
+    write_text(folder / "gle.yaml", gle_config(found, float(curves.kernel[0])))
     write_text(folder / "memory.json", json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-    write_text(folder / "report.html", memory_page(found, summary))
+    write_text(folder / "report.html", memory_page(found, curves, summary))
     return summary
 
 
-def _curves(found: MemoryAnalysis) -> dict[str, np.ndarray]:
+def _curves(found: MemoryAnalysis, fitted: FitCurves) -> dict[str, np.ndarray]:
     """The arrays of ``memory.npz``, by name."""
     memory = found.memory
     curves = {
         "times": found.times,
         "kernel": memory.extracted.kernel.values,
         "kernel_error": memory.kernel_error,
-        "kernel_fit": found.fit.kernel(jnp.asarray(found.times)),
+        "kernel_fit": fitted.kernel,
         "integral_times": memory.extracted.times,
         "integral": memory.extracted.integral,
         "integral_error": memory.integral_error,
@@ -70,10 +69,15 @@ def _curves(found: MemoryAnalysis) -> dict[str, np.ndarray]:
     return {name: np.asarray(values) for name, values in curves.items() if values is not None}
 
 
-def gle_config(found: MemoryAnalysis) -> str:
-    """A config of `jaxcg gle` that simulates the fitted model for as long as one trajectory of the data."""
+def gle_config(found: MemoryAnalysis, strength: float) -> str:
+    """A config of `jaxcg gle` that simulates the fitted model for as long as one trajectory of the data.
+
+    Arguments:
+        found: the analysis.
+        strength: Γ(0) of the fit, amu/ps².
+    """
     series = found.series
-    fastest = np.sqrt(abs(float(found.fit.kernel(jnp.zeros(())))) / found.mass)
+    fastest = np.sqrt(strength / found.mass)
     if found.energy is not None:
         curvature = 2 * np.abs(np.asarray(found.energy.coefficients)[:, 2]).max() / float(found.energy.spacing) ** 2
         fastest = max(fastest, np.sqrt(curvature / found.mass))
@@ -97,14 +101,15 @@ def gle_config(found: MemoryAnalysis) -> str:
     return "\n".join(lines) + "\n"
 
 
-def memory_page(found: MemoryAnalysis, summary: Mapping[str, Any]) -> str:
+def memory_page(found: MemoryAnalysis, curves: FitCurves, summary: Mapping[str, Any]) -> str:
     """The HTML page.
 
     Arguments:
         found: the analysis.
+        curves: of its fit.
         summary: of `summarize_memory`.
     """
-    sections = [_kernel_section(found), _motion_section(found)]
+    sections = [_kernel_section(found, curves), _motion_section(found)]
     contents = [(section["anchor"], section["name"]) for section in sections]
     contents += [("notes", "Notes")] if found.notes else []
     return render(
@@ -171,18 +176,15 @@ def _mass_unit(found: MemoryAnalysis) -> str:
     return "amu nm² rad⁻²" if found.series.unit == "rad" else "amu"
 
 
-def _kernel_section(found: MemoryAnalysis) -> dict:
-    memory, fitted = found.memory, found.fit.kernel
+def _kernel_section(found: MemoryAnalysis, curves: FitCurves) -> dict:
+    memory, curve = found.memory, curves.kernel
     mass = _mass_unit(found)
     unit = f"{mass} ps⁻²"
     values = np.asarray(memory.extracted.kernel.values)
-    g_rows = _thin(len(np.asarray(memory.extracted.times)))
-    g_times = np.asarray(memory.extracted.times)[g_rows]
-    curve, running = _fit_curves(fitted, found.times, g_times)
     strong = np.flatnonzero(np.abs(curve) > 0.02 * np.abs(curve).max())
     end = min(2 * float(found.times[max(strong[-1], 3)]), float(found.times[-1]))
     # Where it decays every frame counts.
-    near = np.union1d(_thin(len(values)), np.flatnonzero(found.times <= end)[:_POINTS])
+    near = np.union1d(thin(len(values)), np.flatnonzero(found.times <= end)[:POINTS])
     pictures = [
         picture(
             "Memory kernel",
@@ -203,32 +205,26 @@ def _kernel_section(found: MemoryAnalysis) -> dict:
             "Integral of the kernel",
             "Its plateau is the friction of slow motion." if found.plateau is not None else "It reaches no plateau.",
             figures.integral(
-                g_times,
-                np.asarray(memory.extracted.integral)[g_rows],
-                memory.integral_error[g_rows],
-                running,
+                np.asarray(memory.extracted.times)[curves.rows],
+                np.asarray(memory.extracted.integral)[curves.rows],
+                memory.integral_error[curves.rows],
+                curves.integral,
                 found.plateau,
                 f"{mass} ps⁻¹",
             ),
         )
     )
-    omega = np.geomspace(0.5 / found.times[-1], np.pi / found.series.spacing, 300)
     pictures.append(
         picture(
             "Spectrum of the noise",
             "Power spectrum of the random force over 2 kT; that of the fit is positive everywhere.",
-            figures.spectrum(
-                omega,
-                np.asarray(memory.extracted.kernel.laplace(1j * jnp.asarray(omega)).real),
-                np.asarray(fitted.laplace(1j * jnp.asarray(omega)).real),
-                f"{mass} ps⁻¹",
-            ),
+            figures.spectrum(curves.omega, curves.data_spectrum, curves.spectrum, f"{mass} ps⁻¹"),
         )
     )
     if found.energy is not None:
         energy = found.energy
         x = float(energy.start) + float(energy.spacing) * np.arange(energy.coefficients.shape[0] + 1)
-        u = np.asarray(energy.profile(jnp.asarray(x)))
+        u = np.append(energy.coefficients[:, 0], np.sum(energy.coefficients[-1]))
         svg = figures.profile(x, u - u.min(), GAS_CONSTANT * found.temperature, found.series.unit)
         pictures.append(picture("Free-energy profile", "Potential of mean force of the coordinate.", svg))
     residual = f"relative residual {found.fit.residual:.2g}"
@@ -290,24 +286,6 @@ def _passage(c: Comparison) -> tuple[str, float, float, float, float]:
         float(values[0]) for values in (c.data, c.data_error, c.model, c.model_error)
     )
     return c.name.removeprefix("mean first-passage time ").replace("-", "−"), data, data_error, model, model_error
-
-
-def _thin(count: int) -> np.ndarray:
-    """Some of so many indices: the first hundred, then ever sparser."""
-    if count <= _POINTS:
-        return np.arange(count)
-    return np.unique(np.concatenate([np.arange(100), np.geomspace(100, count - 1, _POINTS - 100).astype(int)]))
-
-
-def _fit_curves(kernel, times: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A kernel at ``times``, and ∫₀ᵗ of it to ascending ``ends`` by Gauss's rule of eight points between them."""
-    nodes, weights = np.polynomial.legendre.leggauss(8)
-    edges = np.concatenate([[0.0], ends])
-    half = 0.5 * np.diff(edges)
-    points = edges[:-1, None] + half[:, None] * (1 + nodes)
-    # One call: every shape is compiled for.
-    values = np.asarray(kernel(jnp.asarray(np.concatenate([times, points.ravel()]))))
-    return values[: len(times)], np.cumsum(half * (values[len(times) :].reshape(points.shape) @ weights))
 
 
 def _sentence(text: str) -> str:

@@ -10,16 +10,18 @@ from ..io.trajectory_memory import MemoryAnalysis
 from ..units import GAS_CONSTANT
 
 
-def summarize_memory(found: MemoryAnalysis, *, title: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+def summarize_memory(
+    found: MemoryAnalysis, friction: float, *, title: str, settings: Mapping[str, Any]
+) -> dict[str, Any]:
     """What ``memory.json`` holds: plain numbers, texts and lists.
 
     Arguments:
         found: the analysis.
+        friction: total friction of the fit, amu/ps.
         title: name of the data.
         settings: what the user asked for, by name.
     """
     memory, fit = found.memory, found.fit
-    total = float(fit.kernel.total_friction())
     thermal = GAS_CONSTANT * found.temperature
     summary: dict[str, Any] = {
         "title": title,
@@ -51,7 +53,7 @@ def summarize_memory(found: MemoryAnalysis, *, title: str, settings: Mapping[str
             "order": fit.order,
             "residual": fit.residual,
             "held_out": None if np.isnan(fit.held_out) else fit.held_out,
-            "friction_amu_per_ps": total,
+            "friction_amu_per_ps": friction,
         },
         "validation": None if found.validation is None else found.validation.as_dict(),
         "damage": found.series.damage,
