@@ -4,8 +4,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from oracles import linear_gle
 
-from jaxcg.dynamics import GLE, PronyKernel, free_energy_profile, memory_from_velocities
+from jaxcg.dynamics import (
+    GLE,
+    PronyKernel,
+    correlation,
+    free_energy_profile,
+    memory_from_positions,
+    memory_from_velocities,
+)
+from jaxcg.dynamics.memory import undo_frame_average
 from jaxcg.energy import SplinePotential
 from jaxcg.run import run
 from jaxcg.units import GAS_CONSTANT
@@ -71,12 +80,150 @@ def test_leaving_out_the_mean_force_gives_another_kernel(x64, trajectory):
     assert np.linalg.norm(wrong.extracted.kernel.values - exact) > 0.3 * np.linalg.norm(exact)
 
 
+def test_positions_alone_give_the_friction_where_central_differences_lose_it(x64):
+    strengths, rates, spacing, lags = [272.4], [11.95], 0.064, 30
+    exact = 272.4 / 11.95
+    x, v = linear_gle.sample(strengths, rates, spacing, 150, 2000, seed=3)
+    found = memory_from_positions(x, None, spacing, temperature=TEMPERATURE, lags=lags, blocks=150, resamples=40)
+    assert abs(found.extracted.integral[-1] - exact) < 4 * found.integral_error[-1] + 0.01 * exact
+    assert found.integral_error[-1] < 0.03 * exact
+    assert found.mass == pytest.approx(1.0, abs=0.03)
+    naive = (x[:, 2:] - x[:, :-2]) / (2 * spacing)
+    wrong = memory_from_velocities(naive, 1.0, spacing, lags=lags, blocks=150, resamples=2)
+    assert wrong.extracted.integral[-1] < 0.85 * found.extracted.integral[-1]
+    # The mass given is compared with that of the motion.
+    heavy = memory_from_positions(x, 1.5, spacing, temperature=TEMPERATURE, lags=lags, blocks=150, resamples=20)
+    np.testing.assert_array_equal(heavy.extracted.integral, found.extracted.integral)
+    assert heavy.mass == 1.5
+    assert "kinetic temperature" in heavy.notes[0]
+    assert "within one frame" in heavy.notes[1]
+    same = memory_from_velocities(v, None, spacing, lags=lags, blocks=150, resamples=20, temperature=TEMPERATURE)
+    assert same.mass == pytest.approx(1.0, abs=0.02)
+    assert same.kinetic_temperature == pytest.approx(TEMPERATURE)
+
+
+def test_undoing_the_average_over_a_frame_is_of_fourth_order(x64):
+    errors = []
+    for spacing in (0.2, 0.1):
+        fine = 20
+        step = spacing / fine
+        c = linear_gle.velocity_correlation([4.0], [1.0], step * np.arange(12 * fine))
+        both = np.concatenate([c[:0:-1], c])
+        # Simpson's rule for the triangle, exact enough.
+        u = np.arange(-fine, fine + 1)
+        weight = (1 - np.abs(u) / fine) * np.where(np.abs(u) % 2 == 1, 4, 2) / (3 * fine)
+        averaged = np.convolve(both, weight, mode="same")[len(c) - 1 :][: 10 * fine : fine]
+        found = undo_frame_average(averaged[:, None, None])[:, 0, 0]
+        errors.append(np.abs(found - c[::fine][: len(found)]).max())
+        assert errors[-1] < 0.1 * np.abs(averaged[:-1] - c[::fine][: len(found)]).max()
+    assert errors[0] > 7 * errors[1]  # a cusp in the third derivative at zero leaves a little more than the fourth
+
+
+def test_a_profile_from_the_positions_serves_as_mean_force(x64, trajectory):
+    x, v = trajectory
+    given = memory_from_positions(x, 1.0, DT, temperature=TEMPERATURE, lags=50, energy=double_well(), blocks=80)
+    found = memory_from_positions(x, 1.0, DT, temperature=TEMPERATURE, lags=50, energy="profile", blocks=80)
+    assert found.energy is not None
+    for memory in (given, found):
+        values = np.asarray(memory.extracted.kernel.values)
+        exact = 4 * np.exp(-2 * DT * np.arange(len(values)))
+        assert np.linalg.norm(values - exact) / np.linalg.norm(exact) < 0.08
+        assert abs(memory.extracted.integral[-1] - 2.0) < 4 * memory.integral_error[-1] + 0.03
+    assert found.kinetic_temperature == pytest.approx(TEMPERATURE, abs=5 * found.kinetic_temperature_error)
+    assert given.force_correlation.shape == given.velocity_correlation.shape == (50,)
+    assert memory_from_velocities(
+        v, 1.0, DT, lags=50, positions=x, energy="profile", temperature=TEMPERATURE, resamples=2
+    ).extracted.integral[-1] == pytest.approx(2.0, abs=0.3)
+
+
+def test_streams_and_pieces_give_what_one_array_gives(x64, trajectory):
+    x, v = trajectory
+    options = {"lags": 40, "energy": double_well(), "resamples": 10}
+    whole = memory_from_velocities(v, 1.0, DT, positions=x, **options)
+    stream = memory_from_velocities(iter([v[:3], v[3:]]), 1.0, DT, positions=[x[:3], x[3:]], **options)
+    np.testing.assert_allclose(stream.extracted.kernel.values, whole.extracted.kernel.values, rtol=1e-9, atol=1e-9)
+    # However many blocks there are, every pair of frames counts.
+    np.testing.assert_allclose(whole.velocity_correlation, correlation(v, lags=40), atol=1e-12)
+    fine = memory_from_velocities(v, 1.0, DT, positions=x, blocks=1000, **options)
+    np.testing.assert_allclose(fine.velocity_correlation, whole.velocity_correlation, atol=1e-12)
+    assert fine.blocks == 500  # merged, to bound the memory
+
+
+def test_total_forces_measure_the_kernel_at_zero(x64):
+    # v̇ = Σ −√c s: total forces of free motion are those of the bath.
+    strengths, rates, spacing = np.array([60.0, 4.0]), np.array([20.0, 2.0]), 0.03
+    _, v = linear_gle.sample(strengths, rates, 0.25 * spacing, 60, 12000, seed=5)
+    force = np.gradient(v, 0.25 * spacing, axis=1)[:, 2:-2:4]
+    v = v[:, 2:-2:4]
+    known = memory_from_velocities(v, 1.0, spacing, lags=60, forces=force, blocks=60, resamples=10)
+    plain = memory_from_velocities(v, 1.0, spacing, lags=60, blocks=60, resamples=10)
+    assert known.extracted.kernel.values[0] == pytest.approx(64.0, rel=0.05)  # 3 % by the differences of v
+    assert abs(plain.extracted.kernel.values[0] - 64.0) > 4 * known.kernel_error[0]
+    first = memory_from_velocities(v, 1.0, spacing, lags=60, forces=force, blocks=60, resamples=10, method="first kind")
+    assert abs(first.extracted.integral[-1] - 5.0) < 4 * first.integral_error[-1] + 0.05
+
+
+def test_equivalent_particles_have_one_kernel_and_coupled_coordinates_a_matrix(x64):
+    _, v = linear_gle.sample([4.0], [1.0], DT, 60, 3000, seed=6)
+    fluid = np.moveaxis(v.reshape(2, 10, 3, 3000), -1, 1)  # (trajectories, frames, particles, 3)
+    one = memory_from_velocities(fluid, 1.0, DT, lags=60, isotropic=True)
+    alone = memory_from_velocities(v, 1.0, DT, lags=60, blocks=60)
+    np.testing.assert_allclose(one.extracted.integral, alone.extracted.integral, rtol=1e-9)
+    assert one.mass == 1.0
+    assert one.blocks == 20
+    # Two independent coordinates seen turned: masses and kernel turn with them.
+    turn = np.array([[0.8, -0.6], [0.6, 0.8]])
+    stretch = turn @ np.diag([1.0, 2.0])
+    pair = v.reshape(30, 2, 3000).swapaxes(1, 2) @ stretch.T
+    inverse = np.linalg.inv(stretch)
+    matrix = memory_from_velocities(pair, inverse.T @ inverse, DT, lags=60, blocks=60, temperature=TEMPERATURE)
+    assert matrix.extracted.kernel.values.shape == (60 - 1, 2, 2)
+    back = stretch.T @ np.asarray(matrix.extracted.integral)[-1] @ stretch
+    error = np.abs(stretch.T) @ matrix.integral_error[-1] @ np.abs(stretch)
+    assert (np.abs(back - 4 * (1 - np.exp(-3.0)) * np.eye(2)) < 4 * error).all()
+    assert not any("temperature" in note for note in matrix.notes)
+    displaced = np.cumsum(pair, axis=1) * DT
+    positions = memory_from_positions(displaced, None, DT, temperature=TEMPERATURE, lags=60, blocks=60)
+    np.testing.assert_allclose(positions.mass, inverse.T @ inverse, atol=0.05)
+
+
 def test_wrong_input_is_refused(trajectory):
     x, v = trajectory
-    with pytest.raises(ValueError, match="too short for 2000 lags"):
-        memory_from_velocities(v, 1.0, DT, lags=2000, blocks=80)
-    with pytest.raises(ValueError, match="belong together"):
-        memory_from_velocities(v, 1.0, DT, lags=20, positions=x)
+    bad = v.copy()
+    bad[7, 123] = np.nan
+    flat = memory_from_velocities
+    refused = [
+        (
+            "too short for 2000 lags; .* at most 1500 lags, or at most 40 blocks",
+            lambda: flat(v, 1.0, DT, lags=2000, blocks=80),
+        ),
+        ("at most 6000 lags", lambda: flat(v, 1.0, DT, lags=7000, blocks=40)),
+        ("belong together", lambda: flat(v, 1.0, DT, lags=20, positions=x)),
+        ("trajectory 7, frame 123", lambda: flat(bad, 1.0, DT, lags=20)),
+        ("of array 1 are not finite in trajectory 3", lambda: flat([v[:4], bad[4:]], 1.0, DT, lags=20)),
+        ("shapes differ", lambda: flat(v, 1.0, DT, lags=20, positions=x[:, 1:], energy=double_well())),
+        ("equally many arrays", lambda: flat([v, v], 1.0, DT, lags=20, positions=[x], energy=double_well())),
+        ("all as arrays", lambda: flat([v], 1.0, DT, lags=20, positions=x, energy=double_well())),
+        ("spacing 0 is not positive", lambda: flat(v, 1.0, 0.0, lags=20)),
+        ("mass -1 is not positive", lambda: flat(v, -1.0, DT, lags=20)),
+        ("found from the temperature", lambda: flat(v, None, DT, lags=20)),
+        ("isotropic=True", lambda: flat(np.ones((2, 300, 4, 3)), 1.0, DT, lags=20)),
+        ("'spline' is not known", lambda: flat(v, 1.0, DT, lags=20, positions=x, energy="spline")),
+        ("needs the temperature", lambda: flat(v, 1.0, DT, lags=20, positions=x, energy="profile")),
+        (
+            "go through|gone through",
+            lambda: memory_from_positions(iter([x]), 1.0, DT, temperature=300.0, lags=20, energy="profile"),
+        ),
+        (
+            "of one coordinate",
+            lambda: memory_from_positions(
+                x.reshape(20, 2, 6000).swapaxes(1, 2), 1.0, DT, temperature=300.0, lags=20, energy="profile"
+            ),
+        ),
+    ]
+    for message, wrong in refused:
+        with pytest.raises(ValueError, match=message):
+            wrong()
 
 
 def test_the_smoothing_is_found_whatever_the_units(x64):

@@ -12,8 +12,10 @@ Source: Berkowitz et al., J. Chem. Phys. 75, 2462 (1981); Daldrop, Kowalik & Net
 Volterra Equations (SIAM, 1985), ch. 9 (midpoints).
 """
 
+from functools import partial
 from typing import Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from ..typing import Array
@@ -51,7 +53,7 @@ def extract_kernel(
     velocity_correlation: Array,
     force_correlation: Array | None,
     mass,
-    spacing: float,
+    spacing: float | Array,
     *,
     method: Method = "integral",
     derivative: Array | None = None,
@@ -93,45 +95,56 @@ def extract_kernel(
     if lags < 8:
         raise ValueError(f"extract_kernel: {lags} lags are too few; give at least 8.")
     require_positive("extract_kernel", "spacing", spacing)
-    f = jnp.zeros_like(c) if force_correlation is None else _table(force_correlation, c, "force correlation")
-    inertia = _matrix(mass, c)
+    if method not in ("integral", "first kind", "second kind", "fourier"):
+        raise ValueError(
+            f"extract_kernel: method {method!r} is not known; choose integral, first kind, second kind or fourier."
+        )
+    f = None if force_correlation is None else _table(force_correlation, c, "force correlation")
+    change = None if derivative is None else _table(derivative, c, "derivative")
+    kick = None if impulse is None else _table(impulse, c, "impulse")
+    first = None if initial is None else jnp.asarray(initial, c.dtype).reshape(c.shape[1:])
+    step = jnp.asarray(spacing, c.dtype)
+    values, times, integral = _solve(c, f, _matrix(mass, c), step, change, kick, first, method)
+    if scalar:
+        values, integral = values[:, 0, 0], integral[:, 0, 0]
+    return ExtractedKernel(TabulatedKernel(values, spacing), times, integral)
+
+
+@partial(jax.jit, static_argnames="method")
+def _solve(c, f, inertia, spacing, change, kick, first, method: Method) -> tuple[Array, Array, Array]:
+    """Γ at the frames, times, and ∫Γ at these."""
 
     def weighed(table: Array) -> Array:
         return jnp.matmul(inertia, table, precision="highest")
 
+    f = jnp.zeros_like(c) if f is None else f
+    integral = times = None
     if method in ("integral", "fourier"):
-        kick = spacing * cumulative(f) if impulse is None else _table(impulse, c, "impulse")
+        kick = spacing * cumulative(f) if kick is None else kick
         rhs = -(weighed(c - c[0]) - kick)
         if method == "integral":
             # Plain averages halfway: their error and that of the midpoint rule nearly cancel in the plateau of G.
             integral = solve_volterra(rhs[1:], 0.5 * (c[1:] + c[:-1]), spacing)
             times = (jnp.arange(len(integral)) + 0.5) * spacing
             # G at 0 (zero), spacing/2, 3/2 spacing, …; Γ is its slope at the frames.
-            first = (3.75 * integral[:1] - 2.5 / 3 * integral[1:2] + 0.15 * integral[2:3]) / spacing
-            values = jnp.concatenate([first, (integral[1:] - integral[:-1]) / spacing])
+            start = (3.75 * integral[:1] - 2.5 / 3 * integral[1:2] + 0.15 * integral[2:3]) / spacing
+            values = jnp.concatenate([start, (integral[1:] - integral[:-1]) / spacing])
         else:
             integral = solve_by_laplace(rhs, c, spacing)
             times = jnp.arange(len(integral)) * spacing
             values = to_frames((integral[1:] - integral[:-1]) / spacing)
-    elif method in ("first kind", "second kind"):
-        change = slope(c, spacing) if derivative is None else _table(derivative, c, "derivative")
+    else:
+        change = slope(c, spacing) if change is None else change
         g = weighed(change) - f
         if method == "first kind":
             values = to_frames(solve_volterra(-g[1:], half_steps(c), spacing))
         else:
             values = solve_second_kind(-second_order_slope(g, spacing), c[0], change, spacing)
-        integral, times = None, None
-    else:
-        raise ValueError(
-            f"extract_kernel: method {method!r} is not known; choose integral, first kind, second kind or fourier."
-        )
-    if initial is not None:
-        values = values.at[0].set(jnp.asarray(initial, c.dtype).reshape(c.shape[1:]))
+    if first is not None:
+        values = values.at[0].set(first)
     if integral is None or times is None:
         integral, times = spacing * cumulative(values), jnp.arange(len(values)) * spacing
-    if scalar:
-        values, integral = values[:, 0, 0], integral[:, 0, 0]
-    return ExtractedKernel(TabulatedKernel(values, spacing), times, integral)
+    return values, times, integral
 
 
 def _table(values: Array, like: Array, name: str) -> Array:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import jax
@@ -9,12 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..energy.base import AbstractEnergy
+from ..typing import Array
 from ..units import GAS_CONSTANT
 from ._memory_notes import notes_on
 from ._trajectories import Trajectories, force_of, is_stream, once_more, segments, thinned
 from .block_sums import BlockSums, block_sums
 from .extraction import ExtractedKernel, Method, extract_kernel
-from .kernels import require_positive
+from .kernels import TabulatedKernel, require_positive
 from .profile import free_energy_profile
 from .volterra import half_steps
 
@@ -282,22 +284,13 @@ def _frames_of_odd(middle: np.ndarray) -> np.ndarray:
 def _memory(data: CorrelationData, method: Method, energy, mass, temperature, resamples: int, seed: int) -> Memory:
     whole = data.tables()
     drawn = data.tables(data.blocks.draws(resamples, seed))
-    names = tuple(name for name in drawn if name in ("vv", "fv", "mass", "impulse", "derivative", "initial"))
-
-    def kernel_of(tables: dict[str, jax.Array]) -> ExtractedKernel:
-        use = {name: tables[name] for name in ("derivative", "impulse", "initial") if name in tables}
-        return extract_kernel(tables["vv"], tables.get("fv"), tables["mass"], data.spacing, method=method, **use)
-
-    def parts(tables):
-        found = kernel_of(tables)
-        return found.kernel.values, found.integral
-
-    values, integrals = jax.lax.map(parts, {name: jnp.asarray(drawn[name]) for name in names}, batch_size=_TOGETHER)
-    extracted = jax.jit(kernel_of)({name: jnp.asarray(whole[name]) for name in names})
+    names = [name for name in drawn if name in ("vv", "fv", "mass", "impulse", "derivative", "initial")]
+    # The whole first, then the samples: one compiled map.
+    stacked = {name: jnp.asarray(np.concatenate([whole[name][None], drawn[name]])) for name in names}
+    values, times, integrals = _extractions(stacked, jnp.asarray(data.spacing, stacked["vv"].dtype), method)
     if data.scalar:
-        kernel = type(extracted.kernel)(extracted.kernel.values[:, 0, 0], data.spacing)
-        extracted = ExtractedKernel(kernel, extracted.times, extracted.integral[:, 0, 0])
         values, integrals = values[..., 0, 0], integrals[..., 0, 0]
+    extracted = ExtractedKernel(TabulatedKernel(values[0], data.spacing), times[0], integrals[0])
 
     def shown(table: np.ndarray) -> np.ndarray:
         return table[..., 0, 0] if data.scalar else table
@@ -310,8 +303,8 @@ def _memory(data: CorrelationData, method: Method, energy, mass, temperature, re
 
     memory = Memory(
         extracted=extracted,
-        kernel_error=np.asarray(values).std(axis=0, ddof=1),
-        integral_error=np.asarray(integrals).std(axis=0, ddof=1),
+        kernel_error=np.asarray(values[1:]).std(axis=0, ddof=1),
+        integral_error=np.asarray(integrals[1:]).std(axis=0, ddof=1),
         velocity_correlation=shown(whole["vv"]),
         velocity_correlation_error=shown(drawn["vv"]).std(axis=0, ddof=1),
         force_correlation=shown(whole["fv"]) if "fv" in whole else None,
@@ -324,6 +317,18 @@ def _memory(data: CorrelationData, method: Method, energy, mass, temperature, re
         sums=data,
     )
     return Memory(**{**vars(memory), "notes": notes_on(memory, temperature, found_mass=mass is None)})
+
+
+@partial(jax.jit, static_argnames="method")
+def _extractions(tables: dict[str, Array], spacing: Array, method: Method) -> tuple[Array, Array, Array]:
+    """Γ, times and ∫Γ of every row of the tables."""
+
+    def one(row: dict[str, Array]) -> tuple[Array, Array, Array]:
+        use = {name: row[name] for name in ("derivative", "impulse", "initial") if name in row}
+        found = extract_kernel(row["vv"], row.get("fv"), row["mass"], spacing, method=method, **use)
+        return found.kernel.values, found.times, found.integral
+
+    return jax.lax.map(one, tables, batch_size=_TOGETHER)
 
 
 def _as_matrix(mass, size: int) -> np.ndarray:
