@@ -39,6 +39,14 @@ def test_three_clocks(sign, clock, durations, completed):
     assert not found.trajectories.any()
 
 
+def test_the_compiled_count():
+    x = jnp.array([[0, 0.5, 1.0, 2, 1, 0, -1, 0, 2, 0], [2, 2, 1, 1, 1, 1, 1, 1, 1, 1.0]])
+    times, number = first_passage_times(x, 0.0, 1.5)
+    # From frame 0 to frame 3, and from the first return at frame 5 to frame 8.
+    np.testing.assert_array_equal(np.asarray(times)[0], [0, 0, 0, 3, 0, 0, 0, 0, 3, 0])
+    np.testing.assert_array_equal(number, [2, 0])
+
+
 def test_completed_passages_are_those_of_the_compiled_count():
     x = np.cumsum(np.random.default_rng(0).standard_normal((5, 4000)), axis=1) % 40 - 20
     found = passages(x, -3.0, 7.0, 1.0)

@@ -14,11 +14,8 @@ from jaxcg.dynamics import (
     SumKernel,
     TabulatedKernel,
     colored_noise,
-    first_passage_times,
     fit_passive_kernel,
     fluctuation_dissipation_test,
-    grote_hynes_frequency,
-    grote_hynes_rate,
     is_positive_real,
 )
 from jaxcg.units import GAS_CONSTANT
@@ -51,30 +48,6 @@ def test_noise_that_cannot_be_is_refused(x64):
         colored_noise(matrix, jax.random.key(0), 100, 0.05, TEMPERATURE)
     with pytest.raises(ValueError, match="at least 20 trajectories"):
         fluctuation_dissipation_test(jnp.ones((3, 100)), PronyKernel([1.0], [1.0]), 0.1, 300.0, lags=10)
-
-
-@pytest.mark.parametrize(("tau", "transmission"), [(0.01, 0.0991), (0.1, 0.1000), (1.0, 0.1096), (10.0, 0.4331)])
-def test_grote_hynes(x64, tau, transmission):
-    kernel = PronyKernel([10 / tau], [1 / tau])
-    assert grote_hynes_frequency(kernel, 1.0, 1.0) == pytest.approx(transmission, abs=6e-5)
-    rate = grote_hynes_rate(
-        kernel, 1.0, well_frequency=2.0, barrier_frequency=1.0, barrier=3.0, temperature=TEMPERATURE
-    )
-    assert rate == pytest.approx(transmission * 2 / (2 * np.pi) * np.exp(-3), rel=1e-3)
-
-
-def test_kramers_is_the_markovian_case(x64):
-    friction, omega = 5.0, 1.5
-    exact = np.sqrt(omega**2 + friction**2 / 4) - friction / 2
-    assert grote_hynes_frequency(DeltaKernel(friction), 1.0, omega) == pytest.approx(exact, rel=1e-10)
-
-
-def test_first_passages():
-    x = jnp.array([[0, 0.5, 1.0, 2, 1, 0, -1, 0, 2, 0], [2, 2, 1, 1, 1, 1, 1, 1, 1, 1.0]])
-    times, number = first_passage_times(x, 0.0, 1.5)
-    # From frame 0 to frame 3, and from the first return at frame 5 to frame 8.
-    np.testing.assert_array_equal(np.asarray(times)[0], [0, 0, 0, 3, 0, 0, 0, 0, 3, 0])
-    np.testing.assert_array_equal(number, [2, 0])
 
 
 def sampled(function, points, spacing):
