@@ -3,8 +3,8 @@
 Reads coarse-grained structures and trajectories (`read_beads`, `read_frames`), builds the all-atom molecule they stand
 for (`build_molecule`), and writes structures, trajectories and prepared problems. Reads all-atom topologies and
 trajectories (`read_atoms`, `open_trajectory`), maps them to beads (`map_trajectory`) and follows coordinates along them
-(`read_coordinates`, `read_series`). OpenMM, MDAnalysis, vermouth
-and biotite are used here and nowhere below, and are imported only when needed.
+(`read_coordinates`, `read_series`). OpenMM, MDAnalysis, vermouth and biotite are used here and nowhere below, and are
+imported only when needed.
 """
 
 from .atoms import read_atoms, selector
