@@ -1,54 +1,14 @@
 """Position-dependent memory from trajectories whose memory is known."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from coupled_well import SPACING, TEMPERATURE, Well, coupling, simulated
 
-from jaxcg.dynamics import (
-    DeltaKernel,
-    FrictionTerm,
-    PositionDependentGLE,
-    PronyKernel,
-    SplineProfile,
-    position_dependent_memory,
-)
+from jaxcg.dynamics import DeltaKernel, PronyKernel, position_dependent_memory
 from jaxcg.dynamics.position_extraction import hat_functions
-from jaxcg.energy.base import AbstractEnergy
-from jaxcg.units import GAS_CONSTANT
 
-#: kT = 1.
-TEMPERATURE = 1 / GAS_CONSTANT
-TABLE = np.linspace(-2, 2, 41)
 GRID = np.linspace(-1.5, 1.3, 6)
-SPACING = 0.02
-
-
-class Well(AbstractEnergy):
-    def __call__(self, x):
-        return jnp.sum((x**2 - 1) ** 2 + 0.3 * x)
-
-
-def coupling(x):
-    return 0.5 + 0.35 * (1 + np.tanh(2 * x))
-
-
-def simulated(kernel, profile, trajectories=256, frames=4000):
-    """Positions and velocities, (trajectories, frames), one frame of two steps."""
-    term = FrictionTerm(kernel, SplineProfile(TABLE, profile(TABLE)))
-    model = PositionDependentGLE(Well(), term, 1.0, time_step=SPACING / 2, temperature=TEMPERATURE)
-
-    @jax.jit
-    def go(state):
-        def frame(state, i):
-            for j in range(2):
-                state, _ = model.step(jax.random.fold_in(jax.random.key(1), 2 * i + j), state)
-            return state, (state.position, state.velocity)
-
-        return jax.lax.scan(frame, state, jnp.arange(frames + 500))[1]
-
-    x, v = go(model.init(jax.random.key(0), jnp.linspace(-1.3, 1.3, trajectories)))
-    return x[500:].T, v[500:].T
 
 
 def deviations(found, error, expected):
@@ -91,7 +51,7 @@ def test_friction_that_varies_with_the_position_is_recovered(x64):
 def test_a_long_memory_starts_with_the_local_coupling(x64):
     # Γ(0, x) = g² K(0), whatever the coordinate does within the memory time.
     x, v = simulated(PronyKernel([6.0], [2.0]), coupling)
-    found = position_dependent_memory(x, v, 1.0, SPACING, lags=25, energy=Well(), grid=GRID)
+    found = position_dependent_memory(x, v, 1.0, SPACING, lags=25, energy="profile", temperature=TEMPERATURE, grid=GRID)
     # The first of the kernel's values is an average over the first frame.
     assert np.abs(deviations(found.kernel[0], found.kernel_error[0], 6 * coupling(GRID) ** 2)).max() < 4
     assert found.plateau[0] > 0.3
@@ -116,11 +76,14 @@ def test_hat_functions_add_up_to_one_and_interpolate(x64):
         ({"grid": 1}, "two or more"),
         ({"velocities": np.zeros((4, 99))}, r"positions \(4, 400\) and velocities \(4, 99\)"),
         ({"velocities": np.full((4, 400), np.nan)}, "velocities are not finite in trajectory 0, frame 0"),
+        ({"mass": 0.0}, "mass 0 is not positive"),
+        ({"energy": "profile"}, "give the temperature"),
         ({"plateau": (5.0, 6.0), "grid": 2}, "no time of the integral"),
     ],
 )
 def test_mistakes_are_named(change, message):
     rng = np.random.default_rng(0)
-    data = {"positions": rng.normal(size=(4, 400)), "velocities": rng.normal(size=(4, 400)), "lags": 10} | change
+    data = {"positions": rng.normal(size=(4, 400)), "velocities": rng.normal(size=(4, 400)), "lags": 10}
+    data = data | {"mass": 1.0, "spacing": 0.1, "energy": None} | change
     with pytest.raises(ValueError, match=message):
-        position_dependent_memory(mass=1.0, spacing=0.1, energy=None, **data)
+        position_dependent_memory(**data)

@@ -21,6 +21,7 @@ from jaxcg.dynamics import (
     SumKernel,
     discretize,
     position_dependent_langevin,
+    simulate,
 )
 from jaxcg.energy.base import AbstractEnergy
 from jaxcg.typing import Array
@@ -97,10 +98,11 @@ def test_the_frozen_step_is_the_exact_one_for_every_coupling(x64, name, dt):
     kernel, mass = kernels()[name], 2.5
     embedding = Embedding.of(kernel)
     (frozen,) = dynamics(None, kernel, Constant(1.0), dt, mass).frozen
+    matrices = jax.jit(frozen.matrices)
     for g in (0.0, 0.01, 0.7, 1.0, -2.9):
         scaled = Embedding(g * embedding.couplings, embedding.drift, g**2 * embedding.friction, True)
         exact = expm(-dt * np.asarray(scaled.generator(jnp.asarray(mass))))
-        step, noise = frozen.matrices(jnp.asarray(g / np.sqrt(mass)))
+        step, noise = matrices(jnp.asarray(g / np.sqrt(mass)))
         np.testing.assert_allclose(step, exact, atol=1e-12)
         np.testing.assert_allclose(noise @ noise.T, np.eye(len(exact)) - exact @ exact.T, atol=1e-12)
 
@@ -353,6 +355,15 @@ def test_the_profile_follows_its_table_and_stays_beyond_it(x64):
     np.testing.assert_allclose(profile(jnp.asarray([-5.0, 5.0])), np.exp([-1.0, 1.0]), rtol=1e-12)
     assert float(jnp.max(jnp.abs(profile(jnp.linspace(-2, 2, 999))))) <= float(profile.largest)
     assert profile(jnp.asarray([0.1], jnp.float32)).dtype == jnp.float32
+
+
+def test_the_driver_runs_it_and_knows_its_limit(x64):
+    model = dynamics(Harmonic(jnp.asarray(100.0)), kernels()["both"], Step(), 0.05)
+    assert model.largest_time_step(jnp.zeros(2)) == pytest.approx(0.2)
+    done = simulate(model, jnp.zeros((3, 2)), 20, jax.random.key(0), every=10)
+    assert done.positions.shape == (3, 2, 2)
+    with pytest.raises(ValueError, match="limit of stability"):
+        simulate(eqx.tree_at(lambda m: m.time_step, model, 0.3), jnp.zeros((3, 2)), 20, jax.random.key(0))
 
 
 @pytest.mark.parametrize(

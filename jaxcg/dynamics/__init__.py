@@ -38,6 +38,7 @@ from .profile import free_energy_profile
 from .rates import BarrierRate, barrier_rate, grote_hynes_frequency, grote_hynes_rate, overdamped_passage_time
 from .reactive_flux import Transmission, transmission_coefficient
 from .rollout import Rollout, rollout
+from .separable_memory import SeparableMemory, separable_memory
 from .simulation import Frames, Simulation, simulate
 from .spectra import Spectrum, friction_spectrum, model_spectrum, velocity_spectrum, wavenumbers
 from .spectral import (
@@ -92,6 +93,7 @@ __all__ = [
     "PowerLaw",
     "PronyKernel",
     "Rollout",
+    "SeparableMemory",
     "Simulation",
     "Spectrum",
     "SplineProfile",
@@ -136,6 +138,7 @@ __all__ = [
     "position_dependent_memory",
     "require_stable",
     "rollout",
+    "separable_memory",
     "simulate",
     "spectral_density",
     "survival_function",

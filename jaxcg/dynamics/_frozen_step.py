@@ -59,7 +59,8 @@ class FrozenStep(eqx.Module):
             root: √kT.
         """
         count, dtype = self.auxiliaries, u.dtype
-        white = root * jax.random.normal(key, (count + 1, *u.shape), dtype)
+        # Drawn flat: a batch of small systems then costs no more random numbers a second than a large one.
+        white = root * jax.random.normal(key, ((count + 1) * u.size,), dtype).reshape(count + 1, *u.shape)
         if count == 0:
             decay = self.damping.astype(dtype) * c**2
             spread = c * jnp.sqrt(2 * self.damping.astype(dtype) * _mean_decay(2 * decay))

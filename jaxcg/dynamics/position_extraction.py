@@ -15,6 +15,7 @@ Source: Vroylandt & Monmarché, J. Chem. Phys. 156, 244105 (2022).
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -23,8 +24,10 @@ import numpy as np
 from ..energy.base import AbstractEnergy
 from ..typing import Array
 from .correlation import Correlation
-from .extraction import solve_volterra
+from .kernels import require_positive
 from .position_friction import SplineProfile
+from .profile import free_energy_profile
+from .volterra import solve_volterra
 
 #: Frames that a basis function must have, counted with its values.
 _FEWEST = 50
@@ -82,7 +85,8 @@ def position_dependent_memory(
     spacing: float,
     *,
     lags: int,
-    energy: AbstractEnergy | None,
+    energy: AbstractEnergy | Literal["profile"] | None,
+    temperature: float | None = None,
     grid: int | Array = 8,
     plateau: tuple[float, float] | None = None,
     blocks: int = 20,
@@ -96,15 +100,19 @@ def position_dependent_memory(
     Γ(t, x) = g(x)² K(t) as long as g changes little on the way of one memory time, so γ(x) = g(x)² ∫ K up to
     corrections of that order, and exactly for memory without duration.
 
-    Frames must be closer than the memory is long; C_lk is known at frames only and averaged halfway.
+    Frames must be closer than the memory is long; C_lk is known at frames only and averaged halfway. Equilibrium is
+    reversible: every correlation function is estimated forwards and backwards, which makes Γ at short times an order of
+    magnitude less noisy.
 
     Arguments:
         positions: (trajectories, frames) or (frames,), nm, from equilibrium.
-        velocities: the same shape, nm/ps.
+        velocities: the same shape and instants, nm/ps.
         mass: amu.
         spacing: between frames, ps.
         lags: how far to go, in frames.
-        energy: potential of mean force, kJ/mol, e.g. a `free_energy_profile`; None where it is flat.
+        energy: potential of mean force, kJ/mol; ``"profile"``: `free_energy_profile` of the positions; None where it is
+            flat.
+        temperature: K, for ``"profile"``.
         grid: (points,) where Γ is wanted, ascending, nm; or how many points, equally spaced between the 1st and the
             99th percentile of the positions. Γ is linear between them and constant beyond: a least-squares fit, so a
             wide grid smooths, and its values lie beside those of a curved Γ(x).
@@ -119,16 +127,9 @@ def position_dependent_memory(
 
     Source: Vroylandt & Monmarché, J. Chem. Phys. 156, 244105 (2022); Künsch, Ann. Stat. 17, 1217 (1989) (bootstrap).
     """
-    x, v = _checked(positions, velocities)
-    points = _grid(x, grid)
-    x, v = _cut(x, v, lags, blocks)
-    visits = np.asarray(jnp.sum(jax.lax.map(lambda q: jnp.sum(hat_functions(q, points), axis=0), x), axis=0))
-    if visits.min() < _FEWEST:
-        where = np.asarray(points)[np.argmin(visits)]
-        raise ValueError(
-            f"position_dependent_memory: the basis function at {where:.4g} nm sees {visits.min():.0f} frames; leave "
-            "that point out of the grid, or give more frames there."
-        )
+    x, v, points, energy = basis_trajectories(
+        "position_dependent_memory", positions, velocities, mass, spacing, lags, energy, temperature, grid, blocks
+    )
     each = _block_correlations(x, v, energy, points, lags)
     window = _window(plateau, lags, spacing)
 
@@ -157,7 +158,7 @@ def position_dependent_memory(
         friction=friction,
         friction_error=errors[2],
         plateau=(float(times[window][0]), float(times[window][-1])),
-        frames=visits,
+        frames=_visits(x, points),
         blocks=count,
     )
 
@@ -179,43 +180,72 @@ def hat_functions(x: Array, grid: Array) -> Array:
     return jnp.clip(jnp.minimum(rising, falling), 0.0, 1.0)
 
 
-def _checked(positions, velocities) -> tuple[Array, Array]:
+def basis_trajectories(
+    owner: str, positions, velocities, mass, spacing, lags: int, energy, temperature, grid, blocks: int
+) -> tuple[Array, Array, Array, AbstractEnergy | None]:
+    """Checked and cut: positions and velocities (blocks, frames), the grid (points,) and the energy.
+
+    Arguments:
+        owner: who asks, for messages; the others as of `position_dependent_memory`.
+
+    Raises:
+        ValueError: something does not fit.
+    """
+    x, v = _checked(owner, positions, velocities)
+    for name, value in (("mass", mass), ("spacing", spacing)):
+        require_positive(owner, name, value)
+    if energy == "profile":
+        if temperature is None:
+            raise ValueError(f"{owner}: give the temperature with the energy 'profile'.")
+        energy = free_energy_profile(x, temperature)
+    points = _grid(owner, x, grid)
+    x, v = _cut(owner, x, v, lags, blocks)
+    visits = _visits(x, points)
+    if visits.min() < _FEWEST:
+        where = np.asarray(points)[np.argmin(visits)]
+        raise ValueError(
+            f"{owner}: the basis function at {where:.4g} nm sees {visits.min():.0f} frames; leave that point out of "
+            "the grid, or give more frames there."
+        )
+    return x, v, points, energy
+
+
+def _visits(x: Array, points: Array) -> np.ndarray:
+    return np.asarray(jnp.sum(jax.lax.map(lambda q: jnp.sum(hat_functions(q, points), axis=0), x), axis=0))
+
+
+def _checked(owner: str, positions, velocities) -> tuple[Array, Array]:
     x, v = jnp.atleast_2d(jnp.asarray(positions)), jnp.atleast_2d(jnp.asarray(velocities))
     if x.shape != v.shape or x.ndim != 2:
-        raise ValueError(
-            f"position_dependent_memory: positions {x.shape} and velocities {v.shape}; give both as (trajectories, "
-            "frames)."
-        )
+        raise ValueError(f"{owner}: positions {x.shape} and velocities {v.shape}; give both as (trajectories, frames).")
     for name, a in (("positions", x), ("velocities", v)):
         wrong = np.argwhere(~np.isfinite(np.asarray(a)))
         if len(wrong):
-            raise ValueError(
-                f"position_dependent_memory: {name} are not finite in trajectory {wrong[0][0]}, frame {wrong[0][1]}."
-            )
+            raise ValueError(f"{owner}: {name} are not finite in trajectory {wrong[0][0]}, frame {wrong[0][1]}.")
     return x, v
 
 
-def _grid(x: Array, grid) -> Array:
+def _grid(owner: str, x: Array, grid) -> Array:
     if isinstance(grid, int):
         if grid < 2:
-            raise ValueError(f"position_dependent_memory: a grid of {grid} points; give two or more.")
+            raise ValueError(f"{owner}: a grid of {grid} points; give two or more.")
         low, high = np.percentile(np.asarray(x), [1, 99])
         grid = np.linspace(low, high, grid)
     points = np.asarray(grid, np.float64)
     if points.ndim != 1 or len(points) < 2 or not (np.diff(points) > 0).all():
-        raise ValueError("position_dependent_memory: the grid must ascend and have two or more points.")
+        raise ValueError(f"{owner}: the grid must ascend and have two or more points.")
     return jnp.asarray(points, x.dtype)
 
 
-def _cut(x: Array, v: Array, lags: int, blocks: int) -> tuple[Array, Array]:
+def _cut(owner: str, x: Array, v: Array, lags: int, blocks: int) -> tuple[Array, Array]:
     """Trajectories in pieces: (blocks, frames), twice."""
     if lags < 8:
-        raise ValueError(f"position_dependent_memory: {lags} lags are too few; give at least 8.")
+        raise ValueError(f"{owner}: {lags} lags are too few; give at least 8.")
     pieces = max(-(-blocks // x.shape[0]), 1)
     length = x.shape[1] // pieces
     if length < 3 * lags:
         raise ValueError(
-            f"position_dependent_memory: blocks of {length} frames are too short for {lags} lags; give longer "
+            f"{owner}: blocks of {length} frames are too short for {lags} lags; give longer "
             f"trajectories, fewer lags, or fewer blocks (at most {x.shape[0] * (x.shape[1] // (3 * lags))})."
         )
     return x[:, : pieces * length].reshape(-1, length), v[:, : pieces * length].reshape(-1, length)

@@ -1,7 +1,6 @@
 """Friction that depends on where the coordinate is: a bath coupled through a nonlinear function of the position."""
 
 from collections.abc import Callable, Sequence
-from typing import Self
 
 import equinox as eqx
 import jax
@@ -10,14 +9,15 @@ import numpy as np
 from jax.core import Tracer
 
 from ..energy.base import AbstractEnergy
-from ..run import AbstractKernel
 from ..typing import Array, PRNGKeyArray
 from ..units import GAS_CONSTANT
 from ._forces import potential_and_force
 from ._frozen_step import FrozenStep
+from .base import AbstractDynamics
 from .embedding import Embedding
 from .gle import GLEInfo, GLEState
 from .kernels import AbstractMemoryKernel, DeltaKernel, require_positive
+from .stability import largest_stable_step
 
 
 class SplineProfile(eqx.Module):
@@ -109,7 +109,7 @@ class FrictionTerm(eqx.Module):
         self.largest = jnp.asarray(largest, self.embedding.couplings.dtype)
 
 
-class PositionDependentGLE(AbstractKernel):
+class PositionDependentGLE(AbstractDynamics):
     """Trajectories of M x″ = −∂U/∂x − Σ_k g_k(x(t)) [∫ K_k(t−s) g_k(x(s)) x′(s) ds − η_k(t)], ⟨η_k η_k⟩ = kT K_k.
 
     The memory of a harmonic bath coupled through any function G of the coordinate, g = G′: exact for that bath. In
@@ -220,11 +220,9 @@ class PositionDependentGLE(AbstractKernel):
         kinetic = jnp.mean((root * v) ** 2) / GAS_CONSTANT
         return GLEState(x, v, force, s), GLEInfo(potential, kinetic)
 
-    def rebuild(self, state: GLEState) -> Self:
-        """The same with the energy's pair lists made anew around the state."""
-        if self.energy is None:
-            return self
-        return eqx.tree_at(lambda k: k.energy, self, self.energy.rebuild(state.position))
+    def largest_time_step(self, position: Array) -> float:
+        """2/ω_max at ``position`` (nm), ps: memory and friction, propagated exactly, set no limit."""
+        return largest_stable_step(self.energy, self.masses, position)
 
     def _root_mass(self, x: Array) -> Array:
         root = jnp.sqrt(self.masses).astype(x.dtype)
