@@ -35,7 +35,7 @@ def test_the_exact_kernel_leaves_nothing_though_frames_do_not_resolve_it():
 
 @pytest.mark.parametrize("match", ["volterra", "velocity"])
 def test_a_fit_to_noisy_data_beats_the_table(x64, match):
-    _, v = sample(STRENGTHS, RATES, SPACING, 40, 1500, seed=1)
+    _, v, _ = sample(STRENGTHS, RATES, SPACING, 40, 1500, seed=1)
     memory = memory_from_velocities(v, 1.0, SPACING, lags=80, blocks=40, resamples=40)
     found = fit_correlations(memory, match=match, **MODES)
     frames = SPACING * np.arange(len(memory.kernel_error))
@@ -53,7 +53,7 @@ def test_a_fit_to_noisy_data_beats_the_table(x64, match):
 
 
 def test_positions_in_a_well_give_the_kernel_too(x64):
-    x, _ = sample(STRENGTHS, RATES, SPACING, 40, 1500, square=9.0, seed=2)
+    x, _, _ = sample(STRENGTHS, RATES, SPACING, 40, 1500, square=9.0, seed=2)
     grid = np.linspace(-3, 3, 121)
     well = SplinePotential(grid, 4.5 * grid**2)
     memory = memory_from_positions(

@@ -91,8 +91,7 @@ def test_two_time_scales_of_which_frames_resolve_one(x64):
     assert extract_kernel(c, None, 1.0, 0.032, method="second kind").integral[-1] > 1.9 * exact
 
 
-@pytest.mark.parametrize("method", ["integral", "first kind", "second kind", "fourier"])
-def test_coupled_coordinates_give_the_matrix_kernel_back(x64, method):
+def test_coupled_coordinates_give_the_matrix_kernel_back(x64):
     rng = np.random.default_rng(2)
     kernel = PassiveKernel(rng.normal(size=(3, 2)), rng.normal(size=(3, 3)), rng.normal(size=(3, 3)))
     masses, spacing = np.array([1.0, 3.0]), 0.02
@@ -101,13 +100,15 @@ def test_coupled_coordinates_give_the_matrix_kernel_back(x64, method):
     for _ in range(250):
         c.append(now[:2, :2] / np.sqrt(masses) / np.sqrt(masses)[:, None])
         now = step @ now
-    found = extract_kernel(np.array(c), None, masses, spacing, method=method).kernel
-    exact = np.asarray(kernel(spacing * jnp.arange(len(found.values))))
-    # Γ at zero is extrapolated by the methods for the integral.
-    first = 2 if method in ("integral", "fourier") else 0
-    assert np.abs(found.values - exact)[first:].max() < 2e-3 * np.abs(exact).max()
-    assert np.abs(found.values - exact).max() < 4e-2 * np.abs(exact).max()
-    again = extract_kernel(np.array(c), None, np.diag(masses), spacing, method=method).kernel.values
+    whole = np.asarray(kernel(spacing * jnp.arange(250)))
+    for method in ("integral", "first kind", "second kind", "fourier"):
+        found = extract_kernel(np.array(c), None, np.diag(masses), spacing, method=method).kernel
+        exact = whole[: len(found.values)]
+        # Γ at zero is extrapolated by the methods for the integral.
+        first = 2 if method in ("integral", "fourier") else 0
+        assert np.abs(found.values - exact)[first:].max() < 2e-3 * np.abs(exact).max()
+        assert np.abs(found.values - exact).max() < 4e-2 * np.abs(exact).max()
+    again = extract_kernel(np.array(c), None, masses, spacing, method=method).kernel.values
     np.testing.assert_array_equal(again, found.values)
 
 

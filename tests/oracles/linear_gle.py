@@ -27,7 +27,7 @@ def velocity_correlation(strengths, rates, times, square=0.0, mass=1.0):
 
 
 def sample(strengths, rates, spacing, trajectories, frames, *, square=0.0, mass=1.0, seed=0):
-    """Positions and velocities (trajectories, frames) at kT = 1 from equilibrium; exact for every spacing."""
+    """Positions, velocities and total forces (trajectories, frames) at kT = 1 from equilibrium, exactly."""
     rng = np.random.default_rng(seed)
     drift = generator(strengths, rates, square, mass)
     size = len(drift)
@@ -42,8 +42,9 @@ def sample(strengths, rates, spacing, trajectories, frames, *, square=0.0, mass=
     spread = np.ones(size)
     spread[0], spread[1] = (1 / np.sqrt(square * mass) if square else 0.0), 1 / np.sqrt(mass)
     state = rng.normal(size=(trajectories, size)) * spread
-    made = np.empty((2, frames, trajectories))
+    made = np.empty((3, frames, trajectories))
     for i in range(frames):
-        made[:, i] = state[:, :2].T
+        made[:2, i] = state[:, :2].T
+        made[2, i] = mass * state @ drift[1]
         state = state @ step.T + rng.normal(size=state.shape) @ root.T
-    return made[0].T, made[1].T
+    return made[0].T, made[1].T, made[2].T
