@@ -107,15 +107,16 @@ def test_what_has_no_rate(x64, energy, message):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kernel", [PronyKernel([40.0], [4.0]), PronyKernel([4.0], [0.5])])
+@pytest.mark.parametrize("kernel", [PronyKernel([40.0], [4.0]), PronyKernel([150.0], [10.0])])
 def test_simulated_escape_is_that_of_grote_and_hynes(x64, kernel):
     energy = DoubleWell(5.0, 1.0)
     theory = barrier_rate(energy, kernel, 1.0, TEMPERATURE, start=-1.0, end=1.0)
     gle = GLE(energy, kernel, 1.0, time_step=0.02, temperature=TEMPERATURE)
-    duration = 6.0 / theory.rate
+    duration = 5.0 / theory.rate
     steps = 10 * int(duration / 0.2)
     data = simulate(gle, jnp.full(200, -1.0), steps, jax.random.key(5), every=10)
     found = first_passage_distribution(data.positions, -1.0, 1.0, 0.2)
-    # The theory's own error at barriers of 5 kT is some kT/ΔU of a parabola that is none: a tenth.
+    # The theory's own error at barriers of 5 kT, where the barrier is no parabola over ±2 kT, is a tenth. (Where little
+    # friction is left at the frequency of the well the exchange of energy limits the rate, and it is far off.)
     assert abs(found.mean * theory.rate - 1) < 4 * found.mean_error * theory.rate + 0.12
     assert found.mean_error < 0.1 * found.mean
