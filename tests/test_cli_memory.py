@@ -206,12 +206,16 @@ def test_what_is_refused(folder, capsys):
     refused(capsys, "an angle has none", *given, "--angle", "a", "b", "c", "--component", "x")
     refused(capsys, r"selection 'name XY' holds no atom", *given, "--select", "name XY")
     refused(capsys, r"a\.trr: does not say what its atoms are", "a.trr", "--temperature", 300, "--select", "all")
+    no_atoms = ["a.trr", "--topology", "a.trr", "--temperature", 300, "--select", "all"]
+    refused(capsys, r"a\.trr: does not say what its atoms are", *no_atoms)
+    refused(capsys, r"b\.trr: there is no such file", "b.trr", *given[1:], "--select", "all")
+    Path("t.npz").touch()
     window = [*given, "--select", "all", "--window"]
     refused(capsys, r"--window 5 ps is longer than the data allow: at most 1\.98 ps with 20 blocks", *window, 5)
     refused(capsys, r"--window 0\.05 ps is shorter than 8 frames", *window, 0.05)
     refused(capsys, "is a table, to which --topology", "t.npz", "--topology", "top.gro", "--temperature", 300)
     refused(capsys, "--column is for tables", *given, "--select", "all", "--column", "x")
-    refused(capsys, "files of one kind", "a.trr", "b.npz", "--temperature", 300)
+    refused(capsys, "files of one kind", "a.trr", "t.npz", "--temperature", 300)
     refused(capsys, "--free means", *given, "--select", "all", "--free", "--potential", "top.gro")
     times = SPACING * np.arange(300.0)
     times[200:] += 0.3

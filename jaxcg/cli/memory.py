@@ -183,8 +183,8 @@ def _check(options: argparse.Namespace) -> None:
         raise InputError("--free means that there is no mean force; leave --potential out.")
     if options.fit_order < 1 or options.blocks < 2:
         raise InputError("--fit-order must be at least 1 and --blocks at least 2.")
-    for name in (options.topology, options.potential):
-        if name is not None and not Path(name).is_file():
+    for name in (*options.trajectories, options.topology, options.potential):
+        if name is not None and not Path(name).exists():
             raise InputError(f"{name}: there is no such file.")
     from ..io.series_tables import is_table
 

@@ -169,11 +169,13 @@ def read_topology(trajectory: str | os.PathLike | Trajectory, topology: str | os
     """
     if topology is None:
         topology = trajectory.path if isinstance(trajectory, Trajectory) else trajectory
-        if Path(topology).suffix.lower() in (".xtc", ".trr", ".dcd", ".nc", ".ncdf"):
-            raise InputError(
-                f"{os.fspath(topology)}: does not say what its atoms are; give a file that does with --topology."
-            )
-    return topology if isinstance(topology, Atoms) else read_atoms(topology)
+    if isinstance(topology, Atoms):
+        return topology
+    if Path(topology).suffix.lower() in (".xtc", ".trr", ".dcd", ".nc", ".ncdf"):
+        raise InputError(
+            f"{os.fspath(topology)}: does not say what its atoms are; give a file that does with --topology."
+        )
+    return read_atoms(topology)
 
 
 def chosen_frames(source: Trajectory, atoms: Atoms, selection: str | None) -> list[int]:
