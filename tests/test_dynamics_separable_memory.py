@@ -11,7 +11,7 @@ GRID = np.linspace(-1.7, 1.5, 7)
 
 
 def test_coupling_and_kernel_are_recovered_also_for_a_memory_that_outlasts_the_motion(x64):
-    x, v = simulated(PronyKernel([6.0], [2.0]), coupling)
+    x, v = simulated(PronyKernel([6.0], [2.0]), coupling, trajectories=128)
     found = separable_memory(x, v, 1.0, SPACING, lags=50, energy=Well(), grid=GRID, resamples=60)
     norm = float(np.mean(coupling(np.asarray(x)) ** 2))
     exact = coupling(GRID) / np.sqrt(norm)
