@@ -127,6 +127,7 @@ def test_a_finished_run_says_so_and_another_config_is_refused(folder, capsys):
     assert second.pop("already_finished")
     assert not first.pop("already_finished")
     assert first.pop("seconds")
+    assert first.pop("ps_per_second") is None  # of one chunk: the compilation is not told from the rest
     assert not second.pop("seconds")
     assert first == second
     assert run() == 0
@@ -309,6 +310,23 @@ def test_other_integrators(folder):
         found = arrays(f"{name}/trajectory.npz")
         assert np.isfinite(found["positions"]).all()
         assert 30 < found["temperature"].mean() < 3000
+
+
+def test_friction_that_depends_on_the_position_and_particles_of_their_own(folder):
+    x = np.linspace(-1, 1, 21)
+    np.savetxt("g.dat", np.column_stack([x, 1 + 0.5 * x]))
+    write_config(kernel="[{delta: 500, profile: g.dat}, {delta: 100}]", steps="3000")
+    assert run("--quiet", "-o", "profile") == 0
+    positions = arrays("profile/trajectory.npz")["positions"]
+    # No drift of noise: the law is that of the spring, whose coordinate relaxes in 1.3 ps.
+    variance = GAS_CONSTANT * 300 / 500
+    assert positions.mean() == pytest.approx(0.1, abs=4 * np.sqrt(variance * 2 * 1.3 / 240))
+    kernels = "{particles: [{delta: 100}, {prony: {strengths: [6], times: [0.5]}}], types: [0, 1, 1]}"
+    write_config(kernel=kernels, shape="[3, 2]", mass="[10, 20, 40]", steps="100")
+    assert run("--quiet", "-o", "particles") == 0
+    assert arrays("particles/trajectory.npz")["positions"].shape == (8, 10, 3, 2)
+    summary = json.loads(Path("particles/summary.json").read_text())
+    assert summary["total_friction_amu_per_ps"] == pytest.approx([100, 3])
 
 
 def test_the_exact_correlation_is_drawn_where_there_is_one(folder):

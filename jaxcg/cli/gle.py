@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
         report = {**summary, "output": str(Path(options.output)), "already_finished": finished, "seconds": seconds}
         print(json.dumps(report, allow_nan=False))
     elif not options.quiet:
-        _print(summary, options.output, finished, seconds)
+        _print(summary, options.output, finished)
     return 0
 
 
@@ -207,7 +207,7 @@ def _interrupted(options: argparse.Namespace, terminated: bool) -> int:
     return code
 
 
-def _print(summary: dict[str, Any], output: str, finished: bool, seconds: dict[str, float]) -> None:
+def _print(summary: dict[str, Any], output: str, finished: bool) -> None:
     """What a user sees at the end."""
     if finished:
         print(f"{output}: this run is finished already; nothing was done.")
@@ -223,8 +223,8 @@ def _print(summary: dict[str, Any], output: str, finished: bool, seconds: dict[s
         print(f"friction of slow motion, ∫Γ dt: {friction:.6g} amu/ps")
     elif not isinstance(friction[0], list):
         print(f"friction of slow motion, ∫Γ dt: {', '.join(f'{one:.6g}' for one in friction)} amu/ps")
-    if seconds.get("simulating"):
-        print(f"speed: {summary['time_ps'] / seconds['simulating']:.4g} ps per second for each trajectory")
+    if summary.get("ps_per_second"):
+        print(f"speed: {summary['ps_per_second']:.4g} ps per second, in each trajectory")
     for note in summary["notes"]:
         print(f"note: {note}")
     for warning in summary["warnings"]:

@@ -45,15 +45,16 @@ class Progress:
         if self._display is not None:
             self._display.stop()
 
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        """Says that ``done`` of ``total`` steps of ``stage`` are done."""
+    def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
+        """Says that ``done`` of ``total`` steps of ``stage`` are done; ``note`` is shown beside its name."""
         if stage != self._current:
             self._close(finished=True)
             self._current, self._began = stage, time.perf_counter()
             if self._display is not None and stage not in self._tasks:
                 self._tasks[stage] = self._display.add_task(stage, total=max(total, 1))
         if self._display is not None:
-            self._display.update(self._tasks[stage], completed=done, total=max(total, 1))
+            named = f"{stage} ({note})" if note else stage
+            self._display.update(self._tasks[stage], completed=done, total=max(total, 1), description=named)
 
     def _close(self, *, finished: bool) -> None:
         stage = self._current

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -65,7 +66,9 @@ def prepare(config: GleConfig) -> Prepared:
     """
     kernel, integrator = config.kernel.kernel, config.integrator
     apart = config.kernel.terms if config.kernel.depends_on_position else ()
-    for one in (*config.kernel.every, *(term for term, _ in apart)):
+    # An explicit bath is made of its spectral density; the table of the kernel may be cut short.
+    drawn = integrator.kind == "bath" and config.kernel.density is not None
+    for one in () if drawn else (*config.kernel.every, *(term for term, _ in apart)):
         passive = is_positive_real(one)
         if not passive:
             raise InputError(
@@ -166,10 +169,10 @@ def run_gle(
         target: the folder of the results.
         draw: draws the figure, as ``draw(path, config, times, motion)``: times (frames,) in ps, motion (trajectories,
             frames, 2) the first coordinate of some trajectories in nm and its velocity in nm/ps.
-        progress: called as ``progress(stage, done, total)``.
+        progress: called as ``progress(stage, done, total)``, while simulating with the speed as a fourth argument.
 
     Returns:
-        The summary, which is also in ``summary.json``.
+        The summary, which is also in ``summary.json``, and the speed.
 
     Raises:
         InputError: the config cannot be run, or the folder belongs to another run.
@@ -208,6 +211,14 @@ def run_gle(
             kinetic.write(first, kept.temperature)
 
         total = config.steps + config.equilibrate
+        marks: list[tuple[float, int]] = []
+
+        def speed(done: int) -> str:
+            # From the second chunk on: the first holds the compilation, and a resumed run begins in the middle.
+            marks[1:] = [(time.perf_counter(), done)]
+            return "" if len(marks) < 2 else f"{_speed(marks, config.time_step):.3g} ps/s"
+
+        tell("simulating", 0, total)
         simulate(
             prepared.dynamics,
             prepared.positions,
@@ -215,7 +226,7 @@ def run_gle(
             prepared.key,
             every=every,
             chunk=_chunk(config),
-            progress=lambda done, steps, _: tell("simulating", done, steps),
+            progress=lambda done, steps, _: tell("simulating", done, steps, speed(done)),
             checkpoint=working / "checkpoint.npz",
             writer=write,
             label=str(config.path),
@@ -233,7 +244,14 @@ def run_gle(
     except ValueError as error:
         raise InputError(f"{config.path}: {error}") from error
     shutil.rmtree(working, ignore_errors=True)
-    return summary
+    # Not in the file, which is the same for every way to get there.
+    return {**summary, "ps_per_second": _speed(marks, config.time_step) if len(marks) > 1 else None}
+
+
+def _speed(marks: list[tuple[float, int]], time_step: float) -> float:
+    """ps of each trajectory per second between two pairs of time and steps done."""
+    (start, before), (now, done) = marks
+    return (done - before) * time_step / (now - start)
 
 
 def identity(config: GleConfig) -> dict[str, Any]:
