@@ -228,8 +228,8 @@ def test_harmonic_positions_are_exact_for_a_varying_coupling_and_a_long_step(x64
 
 def test_a_bath_coupled_nonlinearly_gives_the_same_velocities(x64):
     """The ground truth: H = v²/2 + U + Σ ½ [w² + ω² (q − c G(x)/ω²)²] with G′ = g, Newton's equations."""
-    count, dt, steps, every = 3000, 0.02, 200, 10
-    bath = discretize(DrudeLorentz(2.0, 3.0), 120, 40.0)
+    count, dt, steps, every = 20_000, 0.02, 150, 10
+    bath = discretize(DrudeLorentz(2.0, 3.0), 80, 40.0)
     omega, coupling = np.asarray(bath.frequencies)[:, None], np.asarray(bath.couplings)[:, None]
     energy = Well()
 
@@ -273,7 +273,6 @@ def test_a_bath_coupled_nonlinearly_gives_the_same_velocities(x64):
     # Where it starts matters: velocities that began on the side of strong coupling, and positions.
     compare(v_bath, v_gle, v0 * (x0 > 0), first.velocity * (again > 0))
     compare(x_bath, x_gle, x0, again)
-    assert np.mean(v_gle[100] * first.velocity * (again > 0)) != 0
 
 
 def test_gradients_agree_with_differences(x64):
