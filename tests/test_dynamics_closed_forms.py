@@ -157,6 +157,18 @@ def test_every_realisation_of_a_bath_obeys_the_generalised_langevin_equation(x64
     assert np.ptp(mass * v) > 3
 
 
+def test_a_bath_starts_thermal_about_its_shifted_minima(x64):
+    bath, count = discretize(DrudeLorentz(2.0, 1.5), 5, 4.0), 20_000
+    start = CaldeiraLeggett(None, bath, 1.7, time_step=0.01, temperature=TEMPERATURE).init(
+        jax.random.key(0), jnp.full(count, 3.0)
+    )
+    omega, c = np.asarray(bath.frequencies)[:, None], np.asarray(bath.couplings)[:, None]
+    z = omega * (np.asarray(start.displacement) - 3.0 * c / omega**2)
+    for white in (z, np.asarray(start.bath_velocity), np.sqrt(1.7) * np.asarray(start.velocity)[None]):
+        assert np.abs(white.mean(axis=1)).max() < 4 / np.sqrt(count)
+        assert np.abs(white.var(axis=1) - 1).max() < 4 * np.sqrt(2 / count)
+
+
 def test_a_tagged_atom_of_a_harmonic_chain_has_the_bessel_correlation(x64):
     # Rubin's chain closed to a ring of 400: its Hessian from our bonds, its tagged atom by our map.
     atoms, mass, stiffness = 400, 3.0, 6.0
