@@ -209,7 +209,8 @@ def _profile(series: Series, temperature: float) -> tuple[SplinePotential, list[
                 f"{series.name}: goes round {turns} times; a profile of so many turns is not made: treat the motion as "
                 "free with --free, or cut the trajectory."
             )
-        x = np.mod(x, series.period) + series.period * np.arange(first, last + 1)[:, None, None, None]
+        # The turns last: consecutive stretches of the positions then go through all of them.
+        x = np.mod(x, series.period)[..., None] + series.period * np.arange(first, last + 1)
         bins *= turns
         notes.append(f"the angle goes round: its profile is repeated over {turns} turns and confines beyond them")
     try:
