@@ -13,7 +13,7 @@ PACKAGE = ROOT / "jaxcg"
 #: Rooms from the ground up; a room may import from lower floors and from itself.
 FLOORS = (
     ("errors", "units", "typing"),
-    ("system", "space", "neighbors", "batching", "lockstep", "data"),
+    ("random", "system", "space", "neighbors", "batching", "lockstep", "data"),
     ("energy", "mapping"),
     ("posterior", "run"),
     ("chains",),

@@ -9,6 +9,7 @@ import numpy as np
 from jax.core import Tracer
 
 from ..energy.base import AbstractEnergy
+from ..random import standard_normal
 from ..typing import Array, PRNGKeyArray
 from ..units import GAS_CONSTANT
 from ._forces import potential_and_force
@@ -19,8 +20,9 @@ from .particle_kernels import ParticleKernels
 from .propagators import joint_propagators
 from .stability import largest_stable_step
 
-#: Up to this many rows the joint step is written out, so that it fuses into one pass over the state.
-_UNROLLED = 12
+#: Up to this many rows the joint step is written out, so that it fuses into one pass over the state; not for systems
+#: of so few numbers that, in a batch, the pass would go through memory in small strides.
+_UNROLLED, _SHORT = 12, 64
 
 
 class GLEState(NamedTuple):
@@ -175,26 +177,25 @@ class GLE(AbstractDynamics):
         step, noise = self.step_matrix.astype(u.dtype), root * self.noise_matrix.astype(u.dtype)
         both = jnp.concatenate([u[None] if self.scalar else u.ravel() if self.whole else u.T, s])
         # Drawn flat: a batch of small systems then costs no more random numbers a second than a large one.
-        white = jax.random.normal(key, (both.size,), u.dtype).reshape(both.shape)
-        if step.ndim == 2:
-            # One product over rows for memory and noise: twice as fast as sums of rows.
-            matrix, rows = jnp.concatenate([step, noise], axis=1), jnp.concatenate([both, white])
-            both = jnp.tensordot(matrix, rows, axes=1, precision="highest")
-        else:
-            both = _combine(step, both) + _combine(noise, white)
+        white = standard_normal(key, both.size, u.dtype).reshape(both.shape)
+        both = _combine(jnp.concatenate([step, noise], axis=1), both, white, short=1 < u.size < _SHORT)
         u_new, s = both[: self.coupled], both[self.coupled :]
         return u_new[0] if self.scalar else u_new.reshape(u.shape) if self.whole else u_new.T, s
 
 
-def _combine(matrix: Array, rows: Array) -> Array:
-    """Linear combinations of the leading axis of ``rows`` (k, *shape) by ``matrix`` (k, k) or (k, k, particles)."""
-    size = matrix.shape[0]
-    matrix = matrix.reshape(*matrix.shape, *(1,) * (rows.ndim - 1 - (matrix.ndim - 2)))
+def _combine(matrix: Array, both: Array, white: Array, *, short: bool) -> Array:
+    """``matrix`` (k, 2k) or (k, 2k, particles) times the k rows of ``both`` and the k of ``white``, (k, *shape)."""
+    size = both.shape[0]
+    if matrix.ndim == 2 and (short or size > _UNROLLED):
+        return jnp.tensordot(matrix, jnp.concatenate([both, white]), axes=1, precision="highest")
+    matrix = matrix.reshape(*matrix.shape, *(1,) * (both.ndim - 1 - (matrix.ndim - 2)))
     if size > _UNROLLED:
-        return jnp.sum(matrix * rows[None], axis=1)
-    return jnp.stack(
-        [sum((matrix[i, j] * rows[j] for j in range(1, size)), matrix[i, 0] * rows[0]) for i in range(size)]
-    )
+        return jnp.sum(matrix * jnp.concatenate([both, white])[None], axis=1)
+    rows = [*both, *white]
+    sums = [matrix[i, 0] * rows[0] for i in range(size)]
+    for j, row in enumerate(rows[1:], start=1):
+        sums = [total + matrix[i, j] * row for i, total in enumerate(sums)]
+    return jnp.stack(sums)
 
 
 def langevin(energy, masses, *, time_step: float, temperature: float, collision_rate: float) -> GLE:
