@@ -30,13 +30,14 @@ def trajectory(frames: int, *, every: int = 8, time_step: float = 0.004, density
     melt = LangevinMiddleIntegrator(kelvin, 2 / TAU, time_step * TAU)
     melt.setRandomNumberSeed(seed)
     platform = Platform.getPlatformByName("CPU")
-    context = Context(system, melt, platform)
+    repeatable = {"DeterministicForces": "true", "Threads": "2"}
+    context = Context(system, melt, platform, repeatable)
     context.setPositions(box * lattice)
     context.setVelocitiesToTemperature(1.5 * kelvin, seed)
     melt.step(3000)
     state = context.getState(positions=True, velocities=True)
     newton = VerletIntegrator(time_step * TAU)
-    context = Context(system, newton, platform)
+    context = Context(system, newton, platform, repeatable)
     context.setPositions(state.getPositions())
     context.setVelocities(state.getVelocities())
     positions, velocities = [], []
