@@ -5,7 +5,7 @@ import pytest
 from oracles.linear_gle import sample, velocity_correlation
 
 from jaxcg.dynamics import fit_correlations, is_positive_real, memory_from_positions, memory_from_velocities
-from jaxcg.dynamics._correlation_misfit import Exponentials, VelocityMisfit, VolterraMisfit
+from jaxcg.dynamics.extraction._correlation_misfit import Exponentials, VelocityMisfit, VolterraMisfit
 from jaxcg.energy import SplinePotential
 from jaxcg.units import GAS_CONSTANT
 

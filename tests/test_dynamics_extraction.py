@@ -16,7 +16,7 @@ from jaxcg.dynamics import (
     extract_kernel,
     mean_square_displacement,
 )
-from jaxcg.dynamics.volterra import solve_convolution
+from jaxcg.dynamics.extraction.volterra import solve_convolution
 from jaxcg.run import run
 from jaxcg.units import GAS_CONSTANT
 

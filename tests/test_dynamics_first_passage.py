@@ -11,7 +11,7 @@ from jaxcg.dynamics import (
     passages,
     survival_function,
 )
-from jaxcg.dynamics.first_passage import passage_ends
+from jaxcg.dynamics.observables.first_passage import passage_ends
 from jaxcg.energy import DoubleWell, HarmonicPotential
 from jaxcg.units import GAS_CONSTANT
 

@@ -16,7 +16,7 @@ from jaxcg.dynamics import (
     TabulatedKernel,
     is_positive_real,
 )
-from jaxcg.dynamics.passivity import require_positive_real
+from jaxcg.dynamics.kernels.passivity import require_positive_real
 
 TIMES = np.linspace(0, 3, 7)
 

@@ -14,7 +14,7 @@ from jaxcg.dynamics import (
     memory_from_positions,
     memory_from_velocities,
 )
-from jaxcg.dynamics.memory import undo_frame_average
+from jaxcg.dynamics.extraction.memory import undo_frame_average
 from jaxcg.energy import SplinePotential
 from jaxcg.run import run
 from jaxcg.units import GAS_CONSTANT

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxcg.dynamics import GLE, DeltaKernel, Embedding, ParticleKernels, PassiveKernel, PronyKernel, SumKernel
-from jaxcg.dynamics.propagators import joint_propagators
+from jaxcg.dynamics.kernels.propagators import joint_propagators
 
 SETTINGS = {"time_step": 0.1, "temperature": 300.0}
 MASSES = np.array([1.0, 4.0, 1.0, 9.0])

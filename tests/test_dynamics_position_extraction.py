@@ -6,7 +6,7 @@ import pytest
 from coupled_well import SPACING, TEMPERATURE, Well, coupling, simulated
 
 from jaxcg.dynamics import DeltaKernel, PronyKernel, position_dependent_memory
-from jaxcg.dynamics.position_extraction import hat_functions
+from jaxcg.dynamics.extraction.position_extraction import hat_functions
 
 GRID = np.linspace(-1.5, 1.3, 6)
 

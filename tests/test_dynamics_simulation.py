@@ -92,7 +92,7 @@ def test_a_writer_gets_the_frames_of_each_chunk(reference):
 
 
 def test_large_systems_go_one_by_one_on_a_cpu_and_do_the_same(reference, monkeypatch):
-    monkeypatch.setattr("jaxcg.dynamics.simulation._SMALL", 1)
+    monkeypatch.setattr("jaxcg.dynamics.motion.simulation._SMALL", 1)
     one_by_one = simulate(gle(), jnp.ones((2, 2)), 12, KEY, every=3)
     np.testing.assert_allclose(one_by_one.positions, reference.positions[:2, :4], rtol=1e-5, atol=1e-6)
 

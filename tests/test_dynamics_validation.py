@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxcg.dynamics import GLE, DeltaKernel, PassiveKernel, PronyKernel, TabulatedKernel, simulate, validate
-from jaxcg.dynamics.comparison import largest_deviation
+from jaxcg.dynamics.observables.comparison import largest_deviation
 from jaxcg.energy import SplinePotential
 from jaxcg.units import GAS_CONSTANT
 

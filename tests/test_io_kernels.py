@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxcg.dynamics import DeltaKernel, PassiveKernel, PronyKernel, SumKernel, TabulatedKernel
-from jaxcg.dynamics.spectral import DrudeLorentz
+from jaxcg.dynamics.kernels.spectral_densities import DrudeLorentz
 from jaxcg.energy.coordinate import SplinePotential
 from jaxcg.errors import InputError
 from jaxcg.io.kernels import read_energy, read_kernel, read_table, write_energy, write_kernel

@@ -8,7 +8,7 @@ import pytest
 import zarr
 from MDAnalysis.lib.formats.libmdaxdr import XTCFile
 
-from jaxcg.dynamics.simulation import Frames
+from jaxcg.dynamics.motion.simulation import Frames
 from jaxcg.errors import InputError, ResultError
 from jaxcg.io import series_writers
 from jaxcg.io.series_writers import RawArray, SeriesLayout, open_series

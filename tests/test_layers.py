@@ -25,6 +25,8 @@ FLOORS = (
 )
 #: The one door from files to structures: it composes the rooms, and reaches for the rim when it is called.
 DOORS = {"backmap/pipeline.py": {"io"}}
+#: The rooms of dynamics, from the ground up.
+DYNAMICS = ("kernels", "motion", "extraction", "observables")
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 #: Packages that only the rim may import, and the rim.
 GUESTS = ("openmm", "MDAnalysis", "vermouth", "biotite", "matplotlib", "rich", "typer", "jinja2", "mdtraj")
@@ -67,6 +69,14 @@ def test_imports_go_down_only(module):
             assert FLOOR[other] < FLOOR[room] or (FLOOR[other] == FLOOR[room] and FLOOR[room] < 2), (
                 f"jaxcg/{module} imports {name}, which is not below it"
             )
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m.count("/") == 2 and m.startswith("dynamics/")])
+def test_imports_within_dynamics_go_down_only(module):
+    floor = DYNAMICS.index(module.split("/")[1])
+    for name in _imports(module, runtime_only=True):
+        if name.startswith("jaxcg.dynamics."):
+            assert DYNAMICS.index(name.split(".")[2]) <= floor, f"jaxcg/{module} imports {name}, which is not below it"
 
 
 def test_every_room_has_a_floor():

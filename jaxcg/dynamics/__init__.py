@@ -4,16 +4,42 @@ A bath has a spectral density; it gives a memory kernel Γ(t); a kernel with a M
 (`GLE`), and `extract_kernel` finds the kernel of a trajectory again. Units: nm, ps, amu, kJ/mol; Γ is in amu/ps².
 """
 
-from .annealing import Annealing, AnnealingState, change_temperature
-from .base import AbstractDynamics
-from .bath import CaldeiraLeggett, HarmonicBath, discretize
-from .comparison import Comparison
-from .correlation import Correlation, CorrelationStream, correlation, mean_square_displacement
-from .correlation_fit import CorrelationFit, fit_correlations
-from .diffusion import Diffusion, diffusion_coefficient
-from .embedding import Embedding
-from .extraction import ExtractedKernel, extract_kernel
-from .first_passage import (
+from .extraction.correlation import Correlation, CorrelationStream, correlation, mean_square_displacement
+from .extraction.correlation_fit import CorrelationFit, fit_correlations
+from .extraction.extraction import ExtractedKernel, extract_kernel
+from .extraction.likelihood import LikelihoodFit, fit_likelihood, log_likelihood
+from .extraction.memory import Memory, memory_from_positions, memory_from_velocities
+from .extraction.position_extraction import PositionMemory, position_dependent_memory
+from .extraction.profile import free_energy_profile
+from .extraction.separable_memory import SeparableMemory, separable_memory
+from .kernels.embedding import Embedding
+from .kernels.forms import AbstractMemoryKernel, DeltaKernel, PassiveKernel, PronyKernel, SumKernel, TabulatedKernel
+from .kernels.noise import colored_noise
+from .kernels.particle_kernels import ParticleKernels
+from .kernels.passive_fit import PassiveFit, fit_passive_kernel
+from .kernels.passivity import Passivity, is_positive_real
+from .kernels.spectral_densities import (
+    AbstractSpectralDensity,
+    BrownianOscillator,
+    DrudeLorentz,
+    PowerLaw,
+    TabulatedSpectralDensity,
+    spectral_density,
+)
+from .kernels.transforms import cosine_transform
+from .motion.annealing import Annealing, AnnealingState, change_temperature
+from .motion.base import AbstractDynamics
+from .motion.bath import CaldeiraLeggett, HarmonicBath, discretize
+from .motion.gle import GLE, GLEState, langevin
+from .motion.history import HistoryGLE, HistoryState, history_trajectory, longest_window
+from .motion.linear import LinearCorrelations, linear_correlations
+from .motion.position_friction import FrictionTerm, PositionDependentGLE, SplineProfile, position_dependent_langevin
+from .motion.rollout import Rollout, rollout
+from .motion.simulation import Frames, Simulation, simulate
+from .motion.stability import largest_stable_step, require_stable
+from .observables.comparison import Comparison
+from .observables.diffusion import Diffusion, diffusion_coefficient
+from .observables.first_passage import (
     FirstPassage,
     Passages,
     Survival,
@@ -22,36 +48,17 @@ from .first_passage import (
     passages,
     survival_function,
 )
-from .fitting import PassiveFit, fit_passive_kernel
-from .gle import GLE, GLEState, langevin
-from .history import HistoryGLE, HistoryState, history_trajectory, longest_window
-from .kernels import AbstractMemoryKernel, DeltaKernel, PassiveKernel, PronyKernel, SumKernel, TabulatedKernel
-from .likelihood import LikelihoodFit, fit_likelihood, log_likelihood
-from .linear import LinearCorrelations, linear_correlations
-from .memory import Memory, memory_from_positions, memory_from_velocities
-from .noise import FluctuationDissipation, colored_noise, fluctuation_dissipation_test
-from .particle_kernels import ParticleKernels
-from .passivity import Passivity, is_positive_real
-from .position_extraction import PositionMemory, position_dependent_memory
-from .position_friction import FrictionTerm, PositionDependentGLE, SplineProfile, position_dependent_langevin
-from .profile import free_energy_profile
-from .rates import BarrierRate, barrier_rate, grote_hynes_frequency, grote_hynes_rate, overdamped_passage_time
-from .reactive_flux import Transmission, transmission_coefficient
-from .rollout import Rollout, rollout
-from .separable_memory import SeparableMemory, separable_memory
-from .simulation import Frames, Simulation, simulate
-from .spectra import Spectrum, friction_spectrum, model_spectrum, velocity_spectrum, wavenumbers
-from .spectral import (
-    AbstractSpectralDensity,
-    BrownianOscillator,
-    DrudeLorentz,
-    PowerLaw,
-    TabulatedSpectralDensity,
-    spectral_density,
+from .observables.fluctuation_dissipation import FluctuationDissipation, fluctuation_dissipation_test
+from .observables.rates import (
+    BarrierRate,
+    barrier_rate,
+    grote_hynes_frequency,
+    grote_hynes_rate,
+    overdamped_passage_time,
 )
-from .stability import largest_stable_step, require_stable
-from .transforms import cosine_transform
-from .validation import Validation, validate
+from .observables.reactive_flux import Transmission, transmission_coefficient
+from .observables.spectra import Spectrum, friction_spectrum, model_spectrum, velocity_spectrum, wavenumbers
+from .observables.validation import Validation, validate
 
 __all__ = [
     "GLE",

@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..dynamics.fitting import fit_passive_kernel
-from ..dynamics.kernels import (
+from ..dynamics.kernels.forms import (
     AbstractMemoryKernel,
     DeltaKernel,
     PassiveKernel,
@@ -18,15 +17,16 @@ from ..dynamics.kernels import (
     SumKernel,
     TabulatedKernel,
 )
-from ..dynamics.particle_kernels import ParticleKernels
-from ..dynamics.position_friction import SplineProfile
-from ..dynamics.spectral import (
+from ..dynamics.kernels.particle_kernels import ParticleKernels
+from ..dynamics.kernels.passive_fit import fit_passive_kernel
+from ..dynamics.kernels.spectral_densities import (
     AbstractSpectralDensity,
     BrownianOscillator,
     DrudeLorentz,
     PowerLaw,
     TabulatedSpectralDensity,
 )
+from ..dynamics.motion.position_friction import SplineProfile
 from ..energy import AbstractEnergy, DoubleWell, HarmonicPotential, SumEnergy
 from ..energy._arrays import leaf
 from .kernels import read_energy, read_kernel, read_table

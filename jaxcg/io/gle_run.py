@@ -27,8 +27,8 @@ from ..dynamics import (
     is_positive_real,
     longest_window,
 )
-from ..dynamics.base import AbstractDynamics
-from ..dynamics.simulation import Frames, simulate
+from ..dynamics.motion.base import AbstractDynamics
+from ..dynamics.motion.simulation import Frames, simulate
 from ..errors import InputError, ResultError
 from .gle_config import GleConfig
 from .gle_parts import PotentialPart

@@ -11,7 +11,7 @@ from typing import Any
 import equinox as eqx
 import numpy as np
 
-from ..dynamics.kernels import (
+from ..dynamics.kernels.forms import (
     AbstractMemoryKernel,
     DeltaKernel,
     PassiveKernel,

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ..dynamics.simulation import Frames
+from ..dynamics.motion.simulation import Frames
 from ..errors import InputError, ResultError
 from .writers import atomic_path
 from .xdr import XtcFile, index_xtc

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..dynamics.comparison import Comparison
+from ..dynamics.observables.comparison import Comparison
 from ..io.kernels import write_energy, write_kernel
 from ..io.trajectory_memory import MemoryAnalysis
 from ..io.writers import write_text

@@ -1,0 +1,1 @@
+"""From trajectories back: correlation functions, memory kernels with error bars, fits and likelihoods."""

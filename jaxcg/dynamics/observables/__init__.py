@@ -1,0 +1,1 @@
+"""What motion shows: spectra, diffusion, first passages, rates, and whether a model moves as its data do."""
