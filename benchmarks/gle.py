@@ -41,7 +41,6 @@ from jaxcg.dynamics import (  # noqa: E402
     PronyKernel,
     memory_from_velocities,
     rollout,
-
     simulate,
 )
 from jaxcg.energy import DoubleWell, HarmonicPotential  # noqa: E402
@@ -261,7 +260,9 @@ def stiff(rows: Rows, peer: Gleqpy) -> None:
         first, best = timed(lambda g=gle, x=start, k=key: simulate(g, x, steps, k, every=steps, chunk=steps).state)
         rows.add(case, "1000 trajectories", 1e-3 * count * steps * dt / best * 86400, "ns/day", better="higher")
         made = simulate(gle, start, steps, key, every=100)
-        rows.add(case, "kinetic temperature over the bath's", 100 * made.temperature.mean() * GAS_CONSTANT / thermal, "%")
+        rows.add(
+            case, "kinetic temperature over the bath's", 100 * made.temperature.mean() * GAS_CONSTANT / thermal, "%"
+        )
         rows.add(case, "compilation", first - best, "s")
 
 
@@ -284,7 +285,7 @@ def gradient(rows: Rows, peer: Gleqpy) -> None:
         _, alone = timed(lambda f=forward, g=gle, s=start: f(g, s))
         compiled, graded = timed(lambda f=both, g=gle, s=start: jax.tree.leaves(f((g, s))))
         rows.add(case, "forward", alone, "s")
-        rows.add(case, "forward and gradient over forward", graded / alone, "", limit=5)
+        rows.add(case, "forward and gradient over forward", graded / alone, "", limit=4)
         rows.add(case, "compilation of the gradient", compiled - graded, "s")
         memory = both.lower((gle, start)).compile().compiled.memory_analysis()
         if memory is not None:
@@ -308,7 +309,9 @@ def extraction(rows: Rows, peer: Gleqpy) -> None:
             acceleration = np.gradient(v, dt, axis=1)
             np.savez(path, v=v.T, a=acceleration.T, f=-x.T)
             theirs = peer(_PEER_MEMORY, file=str(path), lags=lags)
-    rows.add(case, "correlations, mean force, kernel (peer: correlations)", best, "s", peer=peer.name, peer_value=theirs)
+    rows.add(
+        case, "correlations, mean force, kernel (peer: correlations)", best, "s", peer=peer.name, peer_value=theirs
+    )
     rows.add(case, "compilation", first - best, "s")
     _, booted = timed(lambda: jnp.asarray(memory_from_velocities(v, 1.0, dt, resamples=100, **options).kernel_error))
     rows.add(case, "with error bars from 100 bootstrap samples", booted, "s")

@@ -34,10 +34,8 @@ class Chains(AbstractKernel):
 
     def step(self, key: PRNGKeyArray, state: Any) -> tuple[Any, Any]:
         """One step of every chain."""
-        mapped = batch_map(
-            lambda shared, own, key, state: shared._of_chain(own).step(key, state), vectorized=self.vectorized
-        )
-        return mapped(self, self.own, _chain_keys(key, state), state)
+        mapped = batch_map(_step_of_one, vectorized=self.vectorized)
+        return mapped((self, key), self.own, _numbers(state), state)
 
     def rebuild(self, state: Any) -> Self:
         """Pair lists made anew around every chain's own state; a list that one chain needs larger, all get larger."""
@@ -77,10 +75,19 @@ class Chains(AbstractKernel):
 
 @eqx.filter_jit
 def _init(chains, key, position):
-    mapped = batch_map(
-        lambda shared, own, key, position: shared._of_chain(own).init(key, position), vectorized=chains.vectorized
-    )
-    return mapped(chains, chains.own, _chain_keys(key, position), position)
+    mapped = batch_map(_init_of_one, vectorized=chains.vectorized)
+    return mapped((chains, key), chains.own, _numbers(position), position)
+
+
+# The key of a chain is drawn on the device that has the chain: drawn before, every device would draw them all.
+def _step_of_one(shared, own, number, state):
+    chains, key = shared
+    return chains._of_chain(own).step(jax.random.fold_in(key, number), state)
+
+
+def _init_of_one(shared, own, number, position):
+    chains, key = shared
+    return chains._of_chain(own).init(jax.random.fold_in(key, number), position)
 
 
 def _same_leaves(one, other) -> bool:
@@ -88,6 +95,5 @@ def _same_leaves(one, other) -> bool:
     return len(ours) == len(theirs) and all(a is b for a, b in zip(ours, theirs, strict=True))
 
 
-def _chain_keys(key, batch):
-    count = jax.tree.leaves(batch)[0].shape[0]
-    return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(count))
+def _numbers(batch) -> Array:
+    return jnp.arange(jax.tree.leaves(batch)[0].shape[0])
