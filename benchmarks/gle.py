@@ -30,12 +30,12 @@ from jaxcg.cli.environment import configure_jax
 
 configure_jax()
 
-import equinox as eqx  # noqa: E402
-import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
-from rows import Rows, new_rows  # noqa: E402
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from rows import Rows, new_rows
 
-from jaxcg.dynamics import (  # noqa: E402
+from jaxcg.dynamics import (
     GLE,
     PassiveKernel,
     PronyKernel,
@@ -43,9 +43,9 @@ from jaxcg.dynamics import (  # noqa: E402
     rollout,
     simulate,
 )
-from jaxcg.energy import DoubleWell, HarmonicPotential  # noqa: E402
-from jaxcg.run import run  # noqa: E402
-from jaxcg.units import GAS_CONSTANT  # noqa: E402
+from jaxcg.energy import DoubleWell, HarmonicPotential
+from jaxcg.run import run
+from jaxcg.units import GAS_CONSTANT
 
 HOME = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "jaxcg" / "benchmarks" / "gleqpy"
 ON_CPU = jax.default_backend() == "cpu"
@@ -257,7 +257,7 @@ def stiff(rows: Rows, peer: Gleqpy) -> None:
         count, steps = 1000, 20_000
         start = 0.3 * jnp.where(jnp.arange(count) % 2, 1.0, -1.0)
         key = jax.random.key(0)
-        first, best = timed(lambda g=gle, x=start, k=key: simulate(g, x, steps, k, every=steps, chunk=steps).state)
+        first, best = timed(lambda g=gle, x=start, k=key, n=steps: simulate(g, x, n, k, every=n, chunk=n).state)
         rows.add(case, "1000 trajectories", 1e-3 * count * steps * dt / best * 86400, "ns/day", better="higher")
         made = simulate(gle, start, steps, key, every=100)
         rows.add(

@@ -10,6 +10,9 @@ from .forms import PassiveKernel
 #: Logarithms of parameters stay within this distance of their first guesses.
 WIDEST = 12.0
 
+#: Least rate of a mode, over the time fitted: what is slower looks like a constant there, and could have any integral.
+SLOWEST = 0.05
+
 #: (modes, 4) log c, log λ, log q and artanh r of each mode, and which of them oscillate.
 Modes = tuple[np.ndarray, tuple[bool, ...]]
 
@@ -190,7 +193,8 @@ def refine(
         last = np.stack([_total(mode, k)[1] for mode, k in zip(now, kinds, strict=True)])[free] * friction[1]
         return np.vstack([rows, last])
 
-    begin = start[free]
-    bounds = (begin - WIDEST, begin + WIDEST)
+    lowest = np.broadcast_to([-np.inf, np.log(SLOWEST / times[-1]), -np.inf, -np.inf], start.shape)[free]
+    begin = np.maximum(start[free], lowest)
+    bounds = (np.maximum(begin - WIDEST, lowest), begin + WIDEST)
     found = least_squares(residual, begin, jac=jacobian, bounds=bounds, x_scale="jac", max_nfev=300)  # pyright: ignore[reportArgumentType]
     return modes_of(found.x), kinds

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import _ladder, _modes
+from ._modes import SLOWEST
 from .forms import AbstractMemoryKernel, PassiveKernel, TabulatedKernel, require_positive
 
 Family = Literal["modes", "ladder"]
@@ -98,6 +99,8 @@ def fit_passive_kernel(
             fits = [
                 family.refine(*data, s) for s in family.starts(*data, parameters) if family.order(s) <= largest_order
             ]
+            # What decays far more slowly than the table is long has an integral that nothing in it determines.
+            fits = [fit for fit in fits if family.total(fit) * SLOWEST <= np.abs(values).max() * times[-1]]
             if not fits:
                 break
             before = family.order(parameters)
@@ -127,7 +130,8 @@ def fit_passive_kernel(
                 break
         if best is not None and best[3] < tolerance:
             break
-    assert best is not None
+    if best is None:
+        raise ValueError("fit_passive_kernel: no member of these families decays within the table; fit a longer one.")
     _, name, parameters, residual, apart = best
     family = FAMILIES[name]
     return PassiveFit(
