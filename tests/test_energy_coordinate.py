@@ -77,3 +77,15 @@ def test_the_harmonic_well_and_the_double_well(x64):
         HarmonicPotential(-1.0)
     with pytest.raises(ValueError, match="barrier 0 is not positive"):
         DoubleWell(0.0, 1.0)
+
+
+def test_wells_are_differentiable_by_what_makes_them(x64):
+    x = jnp.array([0.07, -0.2])
+    by = jax.jit(jax.grad(lambda k, b, a: HarmonicPotential(k)(x) + DoubleWell(b, a)(x), argnums=(0, 1, 2)))
+    reduced = np.asarray(x) ** 2 / 0.04 - 1
+    exact = (
+        0.5 * np.sum(np.asarray(x) ** 2),
+        np.sum(reduced**2),
+        np.sum(2 * 5 * reduced * -2 * np.asarray(x) ** 2 / 0.008),
+    )
+    np.testing.assert_allclose(by(30.0, 5.0, 0.2), exact, rtol=1e-12)

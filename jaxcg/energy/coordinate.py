@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from scipy.interpolate import CubicSpline
 
 from ..typing import Array, Coordinates, Float, Scalar
@@ -81,7 +82,7 @@ class HarmonicPotential(AbstractEnergy):
     center: Float[Array, ""]
 
     def __init__(self, stiffness, center=0.0):
-        if float(stiffness) < 0:
+        if not isinstance(stiffness, Tracer) and float(stiffness) < 0:
             raise ValueError(f"HarmonicPotential: the stiffness {float(stiffness):g} is negative.")
         self.stiffness, self.center = leaf(stiffness), leaf(center)
 
@@ -111,7 +112,7 @@ class DoubleWell(AbstractEnergy):
 
     def __init__(self, barrier, half_distance, center=0.0):
         for name, value in (("barrier", barrier), ("half distance", half_distance)):
-            if not float(value) > 0:
+            if not isinstance(value, Tracer) and not float(value) > 0:
                 raise ValueError(f"DoubleWell: the {name} {float(value):g} is not positive.")
         self.barrier, self.half_distance, self.center = leaf(barrier), leaf(half_distance), leaf(center)
 
