@@ -44,9 +44,10 @@ class Chains(AbstractKernel):
             return self  # no lists: nothing to do for the other chains, which may be many
         count = jax.tree.leaves(state)[0].shape[0]
         states = [jax.tree.map(lambda leaf, chain=chain: leaf[chain], state) for chain in range(count)]
-        kernel = self.kernel
+        kernel, known = self.kernel, [first]
         while True:
-            rebuilt = [jax.tree.leaves(kernel.rebuild(one)) for one in states]
+            rebuilt = [jax.tree.leaves(one) for one in (*known, *(kernel.rebuild(one) for one in states[len(known) :]))]
+            known = []
             if len(rebuilt[0]) != len(jax.tree.leaves(kernel)):
                 kernel = kernel.rebuild(states[0])  # its first list
                 continue

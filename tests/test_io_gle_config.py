@@ -161,11 +161,11 @@ def test_durations_are_whole_frames(config):
 def test_integrators(config, tmp_path, x64):
     kernel_table(tmp_path)
     history = prepare(config(kernel="k.dat", integrator="history"))
-    assert history.dynamics.kernels.noise.shape == (100, 1, 1)
+    assert history.dynamics.noise.shape == (100, 1, 1)
     read = config(kernel="k.dat", integrator="{history: {window: 0.1}}", precision="float32")
     dynamics = prepare(read).dynamics
     assert dynamics.weights.shape == (50,)
-    assert dynamics.kernels.noise.dtype == np.float32
+    assert dynamics.noise.dtype == np.float32
     for kernel in (PLAIN["kernel"], "{spectral_density: {kind: drude-lorentz, friction: 40, cutoff: 5}}"):
         read = config(kernel=kernel, integrator="{bath: {oscillators: 300, highest: 200}}")
         bath = prepare(read).dynamics.bath
