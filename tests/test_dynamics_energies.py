@@ -21,6 +21,7 @@ def mean_and_error(values):
     return each.mean(), each.std(ddof=1) / np.sqrt(len(each))
 
 
+@pytest.mark.slow
 def test_bonded_terms_of_a_molecule():
     molecule = HarmonicBond([[0, 1], [1, 2]], [0.15, 0.12], [4e4, 6e4], n_atoms=3) + HarmonicAngle(
         [[0, 1, 2]], [1.9], [400.0], n_atoms=3

@@ -15,6 +15,7 @@ def deviations(found, error, expected):
     return (found - expected) / error
 
 
+@pytest.mark.slow
 def test_a_memory_that_does_not_depend_on_the_position_is_found_constant(x64):
     x, v = simulated(PronyKernel([6.0], [2.0]), np.ones_like)
     found = position_dependent_memory(
@@ -48,6 +49,7 @@ def test_friction_that_varies_with_the_position_is_recovered(x64):
     np.testing.assert_allclose(profile(jnp.asarray(GRID[[0, -1]])) ** 2, found.friction[[0, -1]] / mean, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_long_memory_starts_with_the_local_coupling(x64):
     # Γ(0, x) = g² K(0), whatever the coordinate does within the memory time.
     x, v = simulated(PronyKernel([6.0], [2.0]), coupling)

@@ -10,6 +10,7 @@ from jaxcg.dynamics import PronyKernel, position_dependent_memory, separable_mem
 GRID = np.linspace(-1.7, 1.5, 7)
 
 
+@pytest.mark.slow
 def test_coupling_and_kernel_are_recovered_also_for_a_memory_that_outlasts_the_motion(x64):
     x, v = simulated(PronyKernel([6.0], [2.0]), coupling, trajectories=128)
     found = separable_memory(x, v, 1.0, SPACING, lags=50, energy=Well(), grid=GRID, resamples=60)
