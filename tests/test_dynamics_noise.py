@@ -13,6 +13,7 @@ from jaxcg.dynamics import (
     PronyKernel,
     SumKernel,
     TabulatedKernel,
+    auxiliary_noise,
     colored_noise,
     fit_passive_kernel,
     fluctuation_dissipation_test,
@@ -32,6 +33,28 @@ def test_noise_has_the_covariance_of_the_kernel_and_the_test_notices_when_not(x6
     assert fluctuation_dissipation_test(1.05 * noise.T, kernel, 0.05, TEMPERATURE, lags=80).p_value < 1e-6
     other = PronyKernel([2.0], [1.2])
     assert fluctuation_dissipation_test(noise.T, other, 0.05, TEMPERATURE, lags=80).p_value < 1e-6
+
+
+def test_auxiliary_variables_make_the_same_noise(x64):
+    kernel = SumKernel(
+        PassiveKernel([1.5, 0.0], [[0.0, 2.0], [0.0, 0.0]], np.diag([0.6, 0.9])), PronyKernel([1.0], [0.4])
+    )
+    make = jax.jit(lambda key: auxiliary_noise(kernel, key, 1000, 0.3, TEMPERATURE, shape=(400,)))
+    found = fluctuation_dissipation_test(make(jax.random.key(1)).T, kernel, 0.3, TEMPERATURE, lags=40)
+    assert found.p_value > 0.01
+    assert np.abs((found.measured - found.expected) / found.error).max() < 4
+    white = auxiliary_noise(DeltaKernel(3.0), jax.random.key(0), 2000, 0.1, TEMPERATURE, shape=(50,))
+    assert float(jnp.var(white)) == pytest.approx(2 * 3 / 0.1, rel=0.02)
+
+
+def test_auxiliary_variables_make_the_noise_of_a_matrix(x64):
+    kernel = PassiveKernel([[1.5, 0.5], [0.2, 0.8]], [[0.0, 1.2], [0.0, 0.0]], np.diag([0.6, 0.9]))
+    noise = np.asarray(auxiliary_noise(kernel, jax.random.key(2), 200, 0.5, TEMPERATURE, shape=(20_000,)))
+    assert noise.shape == (200, 20_000, 2)
+    for lag in (0, 1, 3):
+        each = np.einsum("tni,tnj->nij", noise[lag:], noise[: 200 - lag]) / (200 - lag)
+        error = each.std(axis=0) / np.sqrt(len(each))
+        assert (np.abs(each.mean(axis=0) - np.asarray(kernel(0.5 * lag))) < 4 * error).all()
 
 
 def test_friction_adds_white_noise(x64):

@@ -14,7 +14,7 @@ from .extraction.profile import free_energy_profile
 from .extraction.separable_memory import SeparableMemory, separable_memory
 from .kernels.embedding import Embedding
 from .kernels.forms import AbstractMemoryKernel, DeltaKernel, PassiveKernel, PronyKernel, SumKernel, TabulatedKernel
-from .kernels.noise import colored_noise
+from .kernels.noise import auxiliary_noise, colored_noise
 from .kernels.particle_kernels import ParticleKernels
 from .kernels.passive_fit import PassiveFit, fit_passive_kernel
 from .kernels.passivity import Passivity, is_positive_real
@@ -110,6 +110,7 @@ __all__ = [
     "TabulatedSpectralDensity",
     "Transmission",
     "Validation",
+    "auxiliary_noise",
     "barrier_rate",
     "change_temperature",
     "colored_noise",

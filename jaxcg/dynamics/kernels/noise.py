@@ -1,11 +1,13 @@
-"""Coloured noise with ⟨η(t) η(0)⟩ = kT Γ(t)."""
+"""Coloured noise with ⟨η(t) η(0)ᵀ⟩ = kT Γ(t): of any kernel at once, or step by step from auxiliary variables."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.scipy.linalg import expm
 
 from ...typing import Array, PRNGKeyArray
 from ...units import GAS_CONSTANT
+from .embedding import Embedding, noise_factor
 from .forms import AbstractMemoryKernel
 
 #: Negative eigenvalues of a covariance that pass for round-off; how often it may be made longer to be rid of others.
@@ -64,3 +66,59 @@ def colored_noise(
     noise = jnp.fft.irfft(root * jnp.fft.rfft(white, axis=0), 2 * length, axis=0)[:steps]
     strength = jnp.sqrt(2 * thermal_energy * jnp.asarray(kernel.friction, dtype) / time_step)
     return noise + strength * jax.random.normal(second, noise.shape, dtype)
+
+
+def auxiliary_noise(
+    kernel: AbstractMemoryKernel | Embedding,
+    key: PRNGKeyArray,
+    steps: int,
+    time_step: float,
+    temperature: float,
+    *,
+    shape: tuple[int, ...] = (),
+) -> Array:
+    """The same noise from the auxiliary variables of a kernel, which make it step by step, and of matrices too.
+
+    The variables are an Ornstein-Uhlenbeck process that is in equilibrium from the start, and taken from frame to frame
+    exactly: the covariance is kT Γ(n Δt) for every Δt. A delta function adds white noise.
+
+    Arguments:
+        kernel: one with an exact embedding, or the embedding.
+        key: random key.
+        steps: length.
+        time_step: Δt, ps.
+        temperature: K.
+        shape: of independent copies.
+
+    Returns:
+        (steps, *shape), kJ/mol/nm; (steps, *shape, coordinates) for a matrix-valued kernel.
+
+    Raises:
+        ValueError: the kernel has no exact embedding.
+
+    Source: Ceriotti, Bussi & Parrinello, J. Chem. Theory Comput. 6, 1170 (2010).
+    """
+    embedding = kernel if isinstance(kernel, Embedding) else Embedding.of(kernel)
+    couplings = embedding.couplings
+    dtype, root = couplings.dtype, np.sqrt(GAS_CONSTANT * temperature)
+    decay = expm(-time_step * embedding.drift)
+    kick = noise_factor(decay)
+    first, second, third = jax.random.split(key, 3)
+    start = jax.random.normal(first, (*shape, embedding.auxiliaries), dtype)
+
+    def step(s, number):
+        white = jax.random.normal(jax.random.fold_in(second, number), s.shape, dtype)
+        after = jnp.matmul(s, decay.T, precision="highest") + jnp.matmul(white, kick.T, precision="highest")
+        return after, s
+
+    states = jax.lax.scan(step, start, jnp.arange(steps))[1]
+    noise = -root * jnp.matmul(states, couplings, precision="highest")
+    white = jax.random.normal(third, noise.shape, dtype)
+    strength = _root(2 / time_step * embedding.friction)
+    noise = noise + root * jnp.matmul(white, strength, precision="highest")
+    return noise[..., 0] if embedding.scalar else noise
+
+
+def _root(matrix: Array) -> Array:
+    values, vectors = jnp.linalg.eigh(matrix)
+    return (vectors * jnp.sqrt(jnp.maximum(values, 0))) @ vectors.T
