@@ -117,6 +117,43 @@ def test_velocities_and_replicas(folder):
     np.testing.assert_allclose(found.velocities[:MOLECULES, :, 0], means[:, :50, 1], atol=1e-5)
 
 
+def test_a_drift_of_the_whole_system_is_taken_away(folder):
+    rng = np.random.default_rng(4)
+    count, frames, spacing = 12, 60, 0.5
+    lines = [f"{k + 1:5d}AR   {'AR':>5s}{k + 1:5d}{0.1:8.3f}{0.1:8.3f}{0.1:8.3f}" for k in range(count)]
+    Path("top.gro").write_text("\n".join(["argon", str(count), *lines, "   2.0   2.0   2.0"]) + "\n")
+    atoms = read_atoms("top.gro")
+    boxes = np.tile(2.0 * np.eye(3), (frames, 1, 1))
+    v = rng.normal(size=(frames, count, 3)) * 0.1
+    v -= v.mean(axis=1, keepdims=True)
+    x = rng.random((count, 3)) + spacing * np.cumsum(v, axis=0)
+    drift = np.array([0.2, -0.1, 0.05])
+    moved = wrapped(x + spacing * drift * np.arange(frames)[:, None, None], boxes)
+    write_trr("a.trr", moved, boxes, v=v + drift, spacing=spacing)
+    write_trr("b.trr", moved, boxes, spacing=spacing)
+
+    def read(name, selection):
+        return read_coordinates([name], atoms, particle_groups(atoms, selector("top.gro"), selection))
+
+    for name in ("a.trr", "b.trr"):
+        found = read(name, "all")
+        np.testing.assert_allclose(np.diff(found.positions, axis=1), spacing * v.transpose(1, 0, 2)[:, 1:], atol=1e-6)
+        assert found.notes == (
+            "the whole system drifts (0.23 nm/ps): particles are followed relative to its centre of mass",
+        )
+    np.testing.assert_allclose(read("a.trr", "all").velocities, v.transpose(1, 0, 2), atol=1e-6)
+    # Of some particles the common motion is their own.
+    some = read("a.trr", "bynum 1:11")
+    np.testing.assert_allclose(some.velocities, (v + drift).transpose(1, 0, 2)[:11], atol=1e-6)
+    assert some.notes == ()
+    # A centre that wanders is no drift.
+    wandering = x + np.cumsum(0.1 * rng.normal(size=(frames, 1, 3)), axis=0)
+    write_trr("c.trr", wrapped(wandering, boxes), boxes, spacing=spacing)
+    np.testing.assert_allclose(
+        np.diff(read("c.trr", "all").positions, axis=1), np.diff(wandering, axis=0).transpose(1, 0, 2), atol=1e-6
+    )
+
+
 def test_beads_of_a_mapping(folder):
     atoms, _ = topology()
     x, box = walk(), constant(np.diag([2.0, 1.9, 1.8]))

@@ -26,6 +26,9 @@ _AXES = "xyz"
 _TIMELESS = (".pdb", ".ent", ".xyz", ".pqr", ".mol2", ".cif", ".pdbx", ".crd")
 #: Most numbers that are kept: 4 GB.
 _LARGEST = 500_000_000
+#: Drift is what a centre of mass does whose moves stray from a straight line by no more than this share of them; of
+#: fewer particles, or in fewer frames, it is motion like any other.
+_STEADY, _FEWEST_OF_DRIFT = 0.02, 10
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,8 @@ def read_coordinates(
 
     Particles are followed across periodic boundaries from frame to frame, atom by atom, with the box of the later
     frame; so the centre of a molecule moves steadily although the box cuts it. Distances are those of nearest images.
+    Where the particles are the whole system and its momentum is constant, they are followed relative to the centre of
+    mass: ``N`` particles that all drift with it add kT/(N m) to ⟨v(t) v(0)⟩ at every time, and its integral diverges.
 
     Arguments:
         trajectories: files of one system; each is a run of its own.
@@ -160,6 +165,8 @@ def _read(
     boxes, times = np.zeros((len(numbers), 3, 3)), np.zeros(len(numbers))
     damage = source.damage if numbers[-1] == source.n_frames - 1 else None
     follow = Unwrapping(source.path, groups.atoms) if unwrap else None
+    # Of all particles or of some: the mean of those followed tells only where they hold all the mass.
+    whole = kind == "particles" and unwrap and groups.masses.sum() > 0.999 * atoms.masses.sum()
     rounding, length, done, broken = 0.0, source.block_length(), 0, False
     while done < len(numbers) and not broken:
         wanted = numbers[done : done + length]
@@ -192,10 +199,13 @@ def _read(
             "the box changes from frame to frame (constant pressure): particles are followed by adding up their moves, "
             "each with the box of its later frame"
         )
+    points, velocities = points[:done], None if velocities is None else velocities[:done]
+    if whole and min(len(groups), done) >= _FEWEST_OF_DRIFT:
+        notes += _without_drift(points, velocities, groups.masses, times[:done])
     return _Run(
         source.path,
-        points[:done],
-        None if velocities is None else velocities[:done],
+        points,
+        velocities,
         boxes[:done],
         times[:done],
         damage,
@@ -218,6 +228,26 @@ def _means(groups: Groups, x: np.ndarray) -> np.ndarray:
     frames, used = x.shape[:2]
     flat = groups.weights @ x.transpose(1, 0, 2).reshape(used, -1)
     return np.asarray(flat).reshape(len(groups), frames, 3).transpose(1, 0, 2)
+
+
+def _without_drift(
+    points: np.ndarray, velocities: np.ndarray | None, masses: np.ndarray, times: np.ndarray
+) -> list[str]:
+    """Takes away, in place, a motion of the centre of mass that is steady; returns what to tell of it."""
+    center = np.einsum("fgk,g->fk", points, masses / masses.sum())
+    steps = np.linspace(0.0, 1.0, len(center))[:, None]
+    way = center[-1] - center[0]
+    strays = np.abs(center - center[0] - steps * way).max()
+    length = float(np.linalg.norm(way))
+    # Less than single precision holds is no drift.
+    if strays > _STEADY * length or length < 1e-6 * float(np.abs(points).max()):
+        return []
+    points -= (steps * way)[:, None]
+    if velocities is not None:
+        velocities -= np.einsum("fgk,g->k", velocities, masses / masses.sum()) / len(velocities)
+    duration = float(times[-1] - times[0])
+    speed = f"{length / duration:.2g} nm/ps" if duration > 0 else f"{length:.2g} nm in all"
+    return [f"the whole system drifts ({speed}): particles are followed relative to its centre of mass"]
 
 
 def _require_finite(path: str, block: FrameBlock, indices: np.ndarray, numbers: Sequence[int], atoms: Atoms) -> None:
@@ -301,7 +331,8 @@ def frame_spacing(path: str, times: np.ndarray, given: float | None) -> float:
             f"{path}, frame {k + 1}: {steps[k]:g} ps after the frame before, the others {typical:g} ps; choose frames "
             "that are equally spaced with --frames, or give --spacing PS if only the times are wrong."
         )
-    return float(times[-1] - times[0]) / (len(times) - 1)
+    # Times are stored in single precision: 0.02 ps, not 0.01999999966.
+    return float(f"{float(times[-1] - times[0]) / (len(times) - 1):.6g}")
 
 
 def _measure(run: _Run, kind: Kind, component: str | None) -> tuple[np.ndarray, np.ndarray | None]:
