@@ -10,7 +10,7 @@ from .extraction.extraction import ExtractedKernel, extract_kernel
 from .extraction.likelihood import LikelihoodFit, fit_likelihood, log_likelihood
 from .extraction.memory import Memory, memory_from_positions, memory_from_velocities
 from .extraction.position_extraction import PositionMemory, position_dependent_memory
-from .extraction.profile import free_energy_profile
+from .extraction.profile import EstimatedProfile, estimate_profile, free_energy_profile
 from .extraction.separable_memory import SeparableMemory, separable_memory
 from .kernels.embedding import Embedding
 from .kernels.forms import AbstractMemoryKernel, DeltaKernel, PassiveKernel, PronyKernel, SumKernel, TabulatedKernel
@@ -78,6 +78,7 @@ __all__ = [
     "Diffusion",
     "DrudeLorentz",
     "Embedding",
+    "EstimatedProfile",
     "ExtractedKernel",
     "FirstPassage",
     "FluctuationDissipation",
@@ -118,6 +119,7 @@ __all__ = [
     "cosine_transform",
     "diffusion_coefficient",
     "discretize",
+    "estimate_profile",
     "extract_kernel",
     "first_passage_distribution",
     "first_passage_times",

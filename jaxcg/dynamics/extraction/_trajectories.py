@@ -3,11 +3,13 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ...energy.base import AbstractEnergy
+from ...typing import Array
 
 #: Frames whose forces are worked out at a time.
 _CHUNK = 1 << 16
@@ -96,7 +98,6 @@ def thinned(arrays: Iterable[np.ndarray], most: int = 1 << 22) -> np.ndarray:
 
 def force_of(energy: AbstractEnergy) -> Callable[[np.ndarray], np.ndarray]:
     """Mean forces of an array (trajectories, frames, *shape of a frame)."""
-    each = jax.jit(jax.vmap(jax.grad(lambda x: -energy(x))))
 
     def forces(x: np.ndarray) -> np.ndarray:
         frames = x.reshape(-1, *x.shape[2:])
@@ -105,7 +106,13 @@ def force_of(energy: AbstractEnergy) -> Callable[[np.ndarray], np.ndarray]:
         for start in range(0, len(frames), chunk):
             # The last chunk reaches back, so that one length is compiled.
             low = min(start, len(frames) - chunk)
-            found[low : low + chunk] = np.asarray(each(jnp.asarray(frames[low : low + chunk])))
+            found[low : low + chunk] = np.asarray(_forces(energy, jnp.asarray(frames[low : low + chunk])))
         return found.reshape(x.shape)
 
     return forces
+
+
+@eqx.filter_jit
+def _forces(energy: AbstractEnergy, frames: Array) -> Array:
+    # Energies of one kind share what was compiled.
+    return jax.vmap(jax.grad(lambda x: -energy(x)))(frames)

@@ -6,11 +6,14 @@ whole trajectories, and nothing is lost at the seams.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Self
 
 import numpy as np
+
+from .profile import EstimatedProfile
+from .profile_response import block_histograms, cell_response
 
 #: Most blocks kept; beyond them neighbours are merged, so that a stream of any length fits in the memory.
 _MOST = 512
@@ -25,10 +28,14 @@ class BlockSums:
     Fields:
         totals: name of a pair of quantities → (blocks, lags, columns, columns) Σ a(t + lag) b(t)ᵀ.
         pairs: (blocks, lags) number of pairs.
+        histograms: (blocks, bins) of the positions, where a profile is made of them.
+        response: (cells, lags) of `cell_response`, of all blocks together; where a profile is made.
     """
 
     totals: dict[str, np.ndarray]
     pairs: np.ndarray
+    histograms: np.ndarray | None = None
+    response: np.ndarray | None = None
 
     @property
     def blocks(self) -> int:
@@ -63,8 +70,12 @@ class BlockSums:
     @classmethod
     def _joined(cls, parts: list[Self]) -> Self:
         pairs = _merged(np.concatenate([p.pairs for p in parts]))
-        names = parts[0].totals
-        return cls({name: _merged(np.concatenate([p.totals[name] for p in parts])) for name in names}, pairs)
+        totals = {name: _merged(np.concatenate([p.totals[name] for p in parts])) for name in parts[0].totals}
+        histograms = [p.histograms for p in parts if p.histograms is not None]
+        responses = [p.response for p in parts if p.response is not None]
+        if not histograms or not responses:
+            return cls(totals, pairs)
+        return cls(totals, pairs, _merged(np.concatenate(histograms)), np.sum(responses, axis=0))
 
 
 def _merged(table: np.ndarray) -> np.ndarray:
@@ -77,7 +88,13 @@ def _merged(table: np.ndarray) -> np.ndarray:
 
 
 def block_sums(
-    quantities: dict[str, tuple[np.ndarray, np.ndarray]], lags: int, pieces: int, *, isotropic: bool
+    quantities: dict[str, tuple[np.ndarray, np.ndarray]],
+    lags: int,
+    pieces: int,
+    *,
+    isotropic: bool,
+    profile: EstimatedProfile | None = None,
+    positions: np.ndarray | None = None,
 ) -> BlockSums:
     """Sums of the blocks of some trajectories.
 
@@ -86,6 +103,8 @@ def block_sums(
         lags: number of lags, from 0.
         pieces: blocks of each trajectory.
         isotropic: average over the columns of a_i b_i: one column in the result.
+        profile: which the forces in ``quantities["fv"]`` come from, if it is to be made anew with the blocks.
+        positions: (trajectories, frames, columns), with the profile.
     """
     trajectories, frames, columns = next(iter(quantities.values()))[0].shape
     bounds = np.linspace(0, frames, pieces + 1).astype(int)
@@ -108,4 +127,8 @@ def block_sums(
     count = np.clip(frames - np.arange(lags) - bounds[:-1, None], 0, np.diff(bounds)[:, None])
     pairs = np.broadcast_to(count, (trajectories, pieces, lags)).astype(np.float64)
     flat = {name: total.reshape(-1, lags, kept, kept) for name, total in totals.items()}
-    return BlockSums(flat, pairs.reshape(-1, lags))
+    found = BlockSums(flat, pairs.reshape(-1, lags))
+    if profile is None or positions is None:
+        return found
+    histograms = block_histograms(profile, positions, bounds)
+    return replace(found, histograms=histograms, response=cell_response(profile, positions, quantities["fv"][1], lags))

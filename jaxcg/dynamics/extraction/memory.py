@@ -17,7 +17,8 @@ from ._memory_notes import notes_on
 from ._trajectories import Trajectories, force_of, is_stream, once_more, segments, thinned
 from .block_sums import BlockSums, block_sums
 from .extraction import ExtractedKernel, Method, extract_kernel
-from .profile import free_energy_profile
+from .profile import EstimatedProfile, estimate_profile
+from .profile_response import force_changes
 from .volterra import half_steps
 
 #: Extractions of the bootstrap done side by side.
@@ -72,6 +73,7 @@ class CorrelationData:
         mass: amu, a number, (coordinates,) or (coordinates, coordinates); None: kT ⟨v vᵀ⟩⁻¹ of the data.
         thermal_energy: kT, kJ/mol; None if not known.
         filtered: whether velocities are displacements between frames, whose average over a frame is to be undone.
+        profile: which the mean force comes from, where it was made of the same data: made anew for other weights.
     """
 
     blocks: BlockSums
@@ -79,6 +81,7 @@ class CorrelationData:
     mass: Any
     thermal_energy: float | None
     filtered: bool
+    profile: EstimatedProfile | None = None
 
     @property
     def scalar(self) -> bool:
@@ -92,6 +95,11 @@ class CorrelationData:
         and ``initial`` (..., d, d), Γ(0), with total forces.
         """
         means = self.blocks.means(weights)
+        histograms, response = self.blocks.histograms, self.blocks.response
+        if weights is not None and self.profile is not None and histograms is not None and response is not None:
+            flat = np.reshape(np.asarray(weights, np.float64), (-1, self.blocks.blocks))
+            change = force_changes(self.profile, histograms, flat, response) / self.blocks.pairs.sum(axis=0)
+            means["fv"] = means["fv"] + change.reshape(means["fv"].shape)
         found = {"vv": means["vv"]}
         if self.filtered:
             found["vv"] = undo_frame_average(means["vv"])
@@ -128,7 +136,7 @@ def memory_from_velocities(
     lags: int,
     positions: Trajectories | None = None,
     forces: Trajectories | None = None,
-    energy: AbstractEnergy | Literal["profile"] | None = None,
+    energy: AbstractEnergy | EstimatedProfile | Literal["profile"] | None = None,
     temperature: float | None = None,
     isotropic: bool = False,
     method: Method = "integral",
@@ -152,7 +160,9 @@ def memory_from_velocities(
         forces: total forces on the coordinates (mass times acceleration), kJ/mol/nm, of the same shape: Γ(0) is then
             measured, not extrapolated, and the first and second kind need no differences of C_vv.
         energy: potential of mean force, kJ/mol: a function of the positions (coordinates,) of a frame;
-            ``"profile"``: `free_energy_profile` of the positions of one coordinate; None: free motion.
+            ``"profile"``: `free_energy_profile` of the positions of one coordinate, or that of `estimate_profile`; with
+            less smoothing for the mean force, and made anew for every bootstrap sample, so that errors include its
+            own; None: free motion.
         temperature: K; for ``"profile"`` and for a mass of None, else only compared with that of the velocities.
         isotropic: all numbers of a frame, e.g. (particles, 3), are equivalent and uncoupled: one scalar kernel from all
             of them, as for tagged particles of a fluid.
@@ -173,9 +183,9 @@ def memory_from_velocities(
     if mass is None and temperature is None:
         raise ValueError(f"{owner}: a mass of None is found from the temperature; give it.")
     _require(owner, spacing, temperature, mass)
-    energy = _energy(owner, energy, positions, temperature, isotropic)
+    energy, profile = _energy(owner, energy, positions, temperature, isotropic)
     given = {"velocities": velocities, "positions": positions, "forces": forces}
-    mean_force = None if energy is None else force_of(energy)
+    mean_force = None if energy is None else force_of(energy if profile is None else profile.rough)
 
     def sums(arrays: dict[str, np.ndarray]) -> BlockSums:
         v = _columns(owner, arrays["velocities"], isotropic)
@@ -189,11 +199,12 @@ def memory_from_velocities(
             quantities["av"] = total, v
             quantities["rf"] = (total if f is None else total - f), total
         pieces = _pieces(owner, v.shape, lags, blocks, is_stream(velocities))
-        return block_sums(quantities, lags, pieces, isotropic=isotropic)
+        x = None if profile is None else arrays["positions"].reshape(v.shape)
+        return block_sums(quantities, lags, pieces, isotropic=isotropic, profile=profile, positions=x)
 
     collected = BlockSums.of(sums(arrays) for arrays in segments(owner, given))
     thermal_energy = None if temperature is None else GAS_CONSTANT * temperature
-    data = CorrelationData(collected, spacing, mass, thermal_energy, False)
+    data = CorrelationData(collected, spacing, mass, thermal_energy, False, profile)
     return _memory(data, method, energy, mass, temperature, resamples, seed)
 
 
@@ -204,7 +215,7 @@ def memory_from_positions(
     *,
     temperature: float,
     lags: int,
-    energy: AbstractEnergy | Literal["profile"] | None = None,
+    energy: AbstractEnergy | EstimatedProfile | Literal["profile"] | None = None,
     isotropic: bool = False,
     method: Method = "integral",
     blocks: int = 20,
@@ -239,8 +250,8 @@ def memory_from_positions(
     """
     owner = "memory_from_positions"
     _require(owner, spacing, temperature, mass)
-    found = _energy(owner, energy, positions, temperature, isotropic)
-    mean_force = None if found is None else force_of(found)
+    found, profile = _energy(owner, energy, positions, temperature, isotropic)
+    mean_force = None if found is None else force_of(found if profile is None else profile.rough)
 
     def sums(arrays: dict[str, np.ndarray]) -> BlockSums:
         x = arrays["positions"]
@@ -253,10 +264,11 @@ def memory_from_positions(
             quantities["fv"] = mean_force(x[:, 1:]).reshape(v.shape), v
         # One lag more, for the second difference at the last.
         pieces = _pieces(owner, v.shape, lags + 1, blocks, is_stream(positions))
-        return block_sums(quantities, lags + 1, pieces, isotropic=isotropic)
+        ends = None if profile is None else x[:, 1:].reshape(v.shape)
+        return block_sums(quantities, lags + 1, pieces, isotropic=isotropic, profile=profile, positions=ends)
 
     collected = BlockSums.of(sums(arrays) for arrays in segments(owner, {"positions": positions}))
-    data = CorrelationData(collected, spacing, None, GAS_CONSTANT * temperature, True)
+    data = CorrelationData(collected, spacing, None, GAS_CONSTANT * temperature, True, profile)
     return _memory(data, method, found, mass, temperature, resamples, seed)
 
 
@@ -344,15 +356,18 @@ def _require(owner: str, spacing: float, temperature: float | None, mass) -> Non
         require_positive(owner, "mass", mass if np.ndim(mass) < 2 else np.linalg.eigvalsh(np.asarray(mass)))
 
 
-def _energy(owner: str, energy, positions, temperature, isotropic: bool) -> AbstractEnergy | None:
-    if not isinstance(energy, str):
-        return energy
-    if energy != "profile":
-        raise ValueError(f"{owner}: energy {energy!r} is not known; give an energy, 'profile', or None.")
-    if temperature is None:
-        raise ValueError(f"{owner}: a free-energy profile needs the temperature; give it.")
-    once_more(owner, positions)
-    return free_energy_profile(thinned(_single(owner, positions, isotropic)), temperature)
+def _energy(
+    owner: str, energy, positions, temperature, isotropic: bool
+) -> tuple[AbstractEnergy | None, EstimatedProfile | None]:
+    """The potential of mean force, and how it was made where it comes from the data."""
+    if isinstance(energy, str):
+        if energy != "profile":
+            raise ValueError(f"{owner}: energy {energy!r} is not known; give an energy, 'profile', or None.")
+        if temperature is None:
+            raise ValueError(f"{owner}: a free-energy profile needs the temperature; give it.")
+        once_more(owner, positions)
+        energy = estimate_profile(thinned(_single(owner, positions, isotropic)), temperature)
+    return (energy.potential, energy) if isinstance(energy, EstimatedProfile) else (energy, None)
 
 
 def _single(owner: str, positions: Trajectories, isotropic: bool) -> Iterator[np.ndarray]:
