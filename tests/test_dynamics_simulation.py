@@ -58,7 +58,8 @@ def test_frames_have_times_and_what_was_asked_for(reference):
 
 def test_a_trajectory_depends_on_its_number_alone(reference):
     few = simulate(gle(), jnp.ones((2, 2)), 60, KEY, every=3, chunk=7)
-    np.testing.assert_array_equal(few.positions, reference.positions[:2])
+    # Batches of another size may round differently, by compiler; other random numbers differ by one.
+    np.testing.assert_allclose(few.positions, reference.positions[:2], atol=1e-5)
     assert not np.allclose(reference.positions[0], reference.positions[1])
 
 

@@ -97,8 +97,8 @@ def simulate(
 ) -> Simulation:
     """Trajectories from each of ``positions``, in equilibrium with the bath from the first step on.
 
-    Trajectory i draws from ``fold_in`` of its number, step by step: it does not depend on how many others there are,
-    on the length of a chunk, or on an interruption.
+    Trajectory i draws from ``fold_in`` of its number, step by step: it does not depend on how many others there are
+    (but for the rounding of batches of another size), on the length of a chunk, or on an interruption.
 
     Arguments:
         dynamics: of one system.
