@@ -89,7 +89,10 @@ def fit_correlations(
     Source: Efron & Gong, Am. Stat. 37, 36 (1983) (jackknife, cross-validation).
     """
     if not memory.sums.scalar:
-        raise ValueError("fit_correlations: the kernel is matrix-valued; give one coordinate, or isotropic data.")
+        raise ValueError(
+            "fit_correlations: the kernel is matrix-valued; give one coordinate, or isotropic data, or fit the extracted "
+            "matrices: fit_passive_kernel(memory.extracted.kernel, errors=memory.kernel_error)."
+        )
     if memory.blocks < 2 * folds:
         raise ValueError(
             f"fit_correlations: {memory.blocks} blocks are too few to leave out one of {folds} parts; ask "

@@ -78,7 +78,7 @@ def matrices(parameters: Modes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.concatenate(couplings), whole, np.diag(np.concatenate(damping))
 
 
-def _mode(t, mode, oscillating: bool) -> tuple[np.ndarray, np.ndarray]:
+def one_mode(t, mode, oscillating: bool) -> tuple[np.ndarray, np.ndarray]:
     """A mode at times ``t``, and its derivatives (4, times) by the four parameters."""
     c, rate, q, r = np.exp(mode[0]), np.exp(mode[1]), np.exp(mode[2]), np.tanh(mode[3])
     if not oscillating:
@@ -112,15 +112,15 @@ def _damped(t, rate, square):
 
 def evaluate(times: np.ndarray, parameters: Modes) -> np.ndarray:
     """Γ at ``times``."""
-    return sum((_mode(times, mode, k)[0] for mode, k in zip(*parameters, strict=True)), np.zeros(len(times)))
+    return sum((one_mode(times, mode, k)[0] for mode, k in zip(*parameters, strict=True)), np.zeros(len(times)))
 
 
 def total(parameters: Modes) -> float:
     """∫₀^∞ Γ dt."""
-    return float(sum(_total(mode, k)[0] for mode, k in zip(*parameters, strict=True)))
+    return float(sum(one_total(mode, k)[0] for mode, k in zip(*parameters, strict=True)))
 
 
-def _total(mode, oscillating: bool) -> tuple[float, np.ndarray]:
+def one_total(mode, oscillating: bool) -> tuple[float, np.ndarray]:
     """∫₀^∞ Γ dt of a mode, and its derivatives (4,) by the parameters."""
     c, rate = np.exp(mode[0]), np.exp(mode[1])
     if not oscillating:
@@ -187,10 +187,10 @@ def refine(
 
     def jacobian(numbers):
         now = modes_of(numbers)
-        rows = (np.stack([_mode(times, mode, k)[1] for mode, k in zip(now, kinds, strict=True)])[free] * scaled).T
+        rows = (np.stack([one_mode(times, mode, k)[1] for mode, k in zip(now, kinds, strict=True)])[free] * scaled).T
         if friction is None:
             return rows
-        last = np.stack([_total(mode, k)[1] for mode, k in zip(now, kinds, strict=True)])[free] * friction[1]
+        last = np.stack([one_total(mode, k)[1] for mode, k in zip(now, kinds, strict=True)])[free] * friction[1]
         return np.vstack([rows, last])
 
     lowest = np.broadcast_to([-np.inf, np.log(SLOWEST / times[-1]), -np.inf, -np.inf], start.shape)[free]
