@@ -15,10 +15,14 @@ from jaxcg.cli import main
 from jaxcg.cli.main import build_parser
 from jaxcg.cli.memory import OUTPUTS, SETTINGS
 from jaxcg.dynamics import GLE, PronyKernel, simulate
+from jaxcg.dynamics.observables.comparison import Comparison
+from jaxcg.dynamics.observables.validation import Validation
 from jaxcg.energy import DoubleWell
 from jaxcg.errors import InputError
 from jaxcg.io.gle_config import read_gle_config
 from jaxcg.io.kernels import read_energy, read_kernel
+from jaxcg.io.trajectory_memory import _of_an_angle
+from jaxcg.report.memory_summary import auxiliary_variables
 
 TEMPERATURE, MASS, SPACING = 300.0, 39.948, 0.02
 PARTICLES, FRAMES = 24, 2400
@@ -229,6 +233,20 @@ def test_what_is_refused(folder, capsys):
     Path("full/thesis.txt").touch()
     refused(capsys, r"already holds other files \(thesis\.txt\)", *given, "--select", "all", "-o", "full")
     assert not Path("out").exists()
+
+
+def test_the_report_on_an_angle_is_in_radians():
+    x = np.zeros(1)
+    name = "mean first-passage time -2.6 → -1.2 nm"
+    verdict = f"{name}: too long"
+    told = Comparison(name, "nm²/ps²", x, "nm", x, x, x, x, 0.0, 0.0, 1.0, True, verdict)
+    found = _of_an_angle(Validation((told,), True, "fails at 0.1 nm", 0.01, 20, 1.0, ("mean -1 → 1 nm: few",)))
+    (c,) = found.comparisons
+    assert (c.unit, c.abscissa_unit) == ("rad²/ps²", "rad")
+    assert c.name == "mean first-passage time -2.6 → -1.2 rad"
+    assert c.verdict.startswith(c.name)
+    assert (found.verdict, found.notes) == ("fails at 0.1 rad", ("mean -1 → 1 rad: few",))
+    assert [auxiliary_variables(count) for count in (1, 2)] == ["auxiliary variable", "auxiliary variables"]
 
 
 def test_an_interruption_leaves_nothing(folder, monkeypatch, capsys):

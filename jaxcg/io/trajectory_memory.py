@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import jax
@@ -13,7 +14,7 @@ import numpy as np
 from ..dynamics.extraction.correlation import correlation, mean_square_displacement
 from ..dynamics.extraction.extraction import Method
 from ..dynamics.extraction.memory import Memory, memory_from_positions, memory_from_velocities
-from ..dynamics.extraction.profile import EstimatedProfile, estimate_profile
+from ..dynamics.extraction.profile import free_energy_profile
 from ..dynamics.kernels.passive_fit import PassiveFit, fit_passive_kernel
 from ..dynamics.observables.validation import Validation, validate
 from ..energy.coordinate import SplinePotential
@@ -120,21 +121,21 @@ def analyze_memory(
     report("correlations", 0, 1)
     rates = np.gradient(x, series.spacing, axis=1, edge_order=1) if v is None else v
     lags, longest = _lags(series, rates, window, blocks)
-    profile = None
     if energy == "profile":
         report("free-energy profile", 0, 1)
-        profile, more = _profile(series, temperature)
+        energy, more = _profile(series, temperature)
         notes += more
-        energy = profile.potential
     report("memory kernel", 0, 1)
     mass = series.mass if mass is None else mass
-    bound = energy if profile is None else profile
-    memory = _memory(series, x, v, mass, temperature, bound, lags, method, blocks, seed)
+    memory = _memory(series, x, v, mass, temperature, energy, lags, method, blocks, seed)
     notes += [*memory.notes, *_doubts(series, memory)]
     found_mass = float(np.mean(memory.mass))
     plateau = find_plateau(memory)
     if plateau is None:
-        notes.append("the integral of the kernel reaches no plateau within the window; its total is not known")
+        notes.append(
+            "the integral of the kernel reaches no plateau within the window; its total is not known: try a longer "
+            "--window, or more data"
+        )
     report("diffusion", 0, 1)
     displacement = _displacement(series, x, max(lags, min(longest, 4 * lags)), memory.blocks)
     diffusion = None if energy is not None else _diffusion(displacement[0], displacement[2])
@@ -201,20 +202,23 @@ def _lags(series: Series, rates: np.ndarray, window: float | None, blocks: int) 
     return int(np.clip(_WINDOW * gone, min(50, longest), min(longest, _MOST_LAGS))), longest
 
 
-def _profile(series: Series, temperature: float) -> tuple[EstimatedProfile, list[str]]:
+def _profile(series: Series, temperature: float) -> tuple[SplinePotential, list[str]]:
     """Potential of mean force of the positions visited; of an angle that goes round, turn after turn."""
-    x, period, notes = series.positions, None, []
+    x, bins, notes = series.positions, 60, []
     if series.period is not None and np.ptp(x) > 0.9 * series.period:
-        period = series.period
-        turns = int(np.floor(x.max() / period) - np.floor(x.min() / period)) + 1
+        first, last = (int(np.floor(edge / series.period)) for edge in (x.min(), x.max()))
+        turns = last - first + 1
         if turns > _MOST_TURNS:
             raise InputError(
                 f"{series.name}: goes round {turns} times; a profile of so many turns is not made: treat the motion as "
                 "free with --free, or cut the trajectory."
             )
+        # The turns last: consecutive stretches of the positions then go through all of them.
+        x = np.mod(x, series.period)[..., None] + series.period * np.arange(first, last + 1)
+        bins *= turns
         notes.append(f"the angle goes round: its profile is repeated over {turns} turns and confines beyond them")
     try:
-        return estimate_profile(x, temperature, period=period), notes
+        return free_energy_profile(x, temperature, bins=bins, points=200 * bins // 60), notes
     except ValueError as error:
         raise InputError(f"{series.name}: no free-energy profile ({error}); say --free for free motion.") from error
 
@@ -306,7 +310,7 @@ def _validated(
 ) -> tuple[Validation | None, list[str]]:
     """The consistency report, on as much of the data as is needed; or why there is none."""
     step = max(x.size // _PLENTY, 1)
-    notes = [] if step == 1 else [f"validated on every {step}th of the trajectories"]
+    notes = [] if step == 1 else [f"validated on {len(x[::step])} of the {len(x)} trajectories, which is plenty"]
     try:
         found = validate(
             fit.kernel,
@@ -321,4 +325,18 @@ def _validated(
         )
     except ValueError as error:
         return None, [f"not validated: {error}"]
+    if series.unit == "rad":
+        found = _of_an_angle(found)
     return found, [*notes, *found.notes]
+
+
+def _of_an_angle(found: Validation) -> Validation:
+    """The report on an angle, whose coordinate is in rad where others are in nm."""
+
+    def reworded(text: str) -> str:
+        return re.sub(r"\bnm(?=\b|²)", "rad", text)
+
+    words = ("name", "unit", "abscissa_unit", "verdict")
+    comparisons = tuple(replace(c, **{name: reworded(getattr(c, name)) for name in words}) for c in found.comparisons)
+    notes = tuple(map(reworded, found.notes))
+    return replace(found, comparisons=comparisons, verdict=reworded(found.verdict), notes=notes)

@@ -14,7 +14,7 @@ from ..io.writers import write_text
 from ..units import GAS_CONSTANT
 from . import memory_figures as figures
 from .memory_curves import POINTS, FitCurves, fit_curves, thin
-from .memory_summary import brief, summarize_memory
+from .memory_summary import auxiliary_variables, brief, summarize_memory
 from .page import render
 from .sections import picture
 
@@ -161,7 +161,7 @@ def _cards(found: MemoryAnalysis, summary: Mapping[str, Any]) -> list[dict]:
         card(brief(*pair), f"D = kT/∫Γ / {unit}")
     if found.diffusion is not None:
         card(brief(*found.diffusion), f"D of the displacement / {unit}")
-    card(str(found.fit.order), f"auxiliary variables ({found.fit.family})")
+    card(str(found.fit.order), f"{auxiliary_variables(found.fit.order)} ({found.fit.family})")
     if found.validation is not None:
         failed = sum(not c.passed for c in found.validation.comparisons)
         card(
@@ -181,7 +181,9 @@ def _kernel_section(found: MemoryAnalysis, curves: FitCurves) -> dict:
     mass = _mass_unit(found)
     unit = f"{mass} ps⁻²"
     values = np.asarray(memory.extracted.kernel.values)
-    strong = np.flatnonzero(np.abs(curve) > 0.02 * np.abs(curve).max())
+    # Of the data too, which may ring for longer than the fit; of them not what is noise.
+    clear = np.abs(values) > np.maximum(0.1 * np.abs(values).max(), 5 * np.asarray(memory.kernel_error))
+    strong = np.flatnonzero((np.abs(curve) > 0.02 * np.abs(curve).max()) | clear)
     end = min(2 * float(found.times[max(strong[-1], 3)]), float(found.times[-1]))
     # Where it decays every frame counts.
     near = np.union1d(thin(len(values)), np.flatnonzero(found.times <= end)[:POINTS])
@@ -228,7 +230,8 @@ def _kernel_section(found: MemoryAnalysis, curves: FitCurves) -> dict:
         svg = figures.profile(x, u - u.min(), GAS_CONSTANT * found.temperature, found.series.unit)
         pictures.append(picture("Free-energy profile", "Potential of mean force of the coordinate.", svg))
     residual = f"relative residual {found.fit.residual:.2g}"
-    text = f"Passive kernel of {found.fit.order} auxiliary variables ({found.fit.family}), {residual}."
+    order, family = found.fit.order, found.fit.family
+    text = f"Passive kernel of {order} {auxiliary_variables(order)} ({family}), {residual}."
     return {"anchor": "kernel", "name": "Kernel", "text": text, "figures": pictures, "table": None}
 
 

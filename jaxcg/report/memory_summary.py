@@ -95,11 +95,17 @@ def memory_lines(summary: Mapping[str, Any]) -> list[str]:
     add("D = kT/∫Γ", "diffusion_of_friction", "diffusion_of_friction_error", f"{length}²/ps")
     add("D of MSD", "diffusion_of_displacement", "diffusion_of_displacement_error", f"{length}²/ps")
     fit = summary["fit"]
-    lines.append(f"  fit          {fit['order']} auxiliary variables ({fit['family']}), residual {fit['residual']:.2g}")
+    auxiliaries = f"{fit['order']} {auxiliary_variables(fit['order'])} ({fit['family']})"
+    lines.append(f"  fit          {auxiliaries}, residual {fit['residual']:.2g}")
     for comparison in (summary["validation"] or {"comparisons": []})["comparisons"]:
         mark = "✓" if comparison["passed"] else "✗"
         lines.append(f"  {mark} {comparison['verdict']}")
     return lines + [f"  note: {note}" for note in summary["notes"]]
+
+
+def auxiliary_variables(count: int) -> str:
+    """One, or several of them."""
+    return "auxiliary variable" if count == 1 else "auxiliary variables"
 
 
 def with_error(value: float, error: float) -> str:
