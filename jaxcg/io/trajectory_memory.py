@@ -14,7 +14,7 @@ import numpy as np
 from ..dynamics.extraction.correlation import correlation, mean_square_displacement
 from ..dynamics.extraction.extraction import Method
 from ..dynamics.extraction.memory import Memory, memory_from_positions, memory_from_velocities
-from ..dynamics.extraction.profile import free_energy_profile
+from ..dynamics.extraction.profile import EstimatedProfile, estimate_profile
 from ..dynamics.kernels.passive_fit import PassiveFit, fit_passive_kernel
 from ..dynamics.observables.validation import Validation, validate
 from ..energy.coordinate import SplinePotential
@@ -121,13 +121,16 @@ def analyze_memory(
     report("correlations", 0, 1)
     rates = np.gradient(x, series.spacing, axis=1, edge_order=1) if v is None else v
     lags, longest = _lags(series, rates, window, blocks)
+    profile = None
     if energy == "profile":
         report("free-energy profile", 0, 1)
-        energy, more = _profile(series, temperature)
+        profile, more = _profile(series, temperature)
         notes += more
+        energy = profile.potential
     report("memory kernel", 0, 1)
     mass = series.mass if mass is None else mass
-    memory = _memory(series, x, v, mass, temperature, energy, lags, method, blocks, seed)
+    bound = energy if profile is None else profile
+    memory = _memory(series, x, v, mass, temperature, bound, lags, method, blocks, seed)
     notes += [*memory.notes, *_doubts(series, memory)]
     found_mass = float(np.mean(memory.mass))
     plateau = find_plateau(memory)
@@ -202,23 +205,20 @@ def _lags(series: Series, rates: np.ndarray, window: float | None, blocks: int) 
     return int(np.clip(_WINDOW * gone, min(50, longest), min(longest, _MOST_LAGS))), longest
 
 
-def _profile(series: Series, temperature: float) -> tuple[SplinePotential, list[str]]:
+def _profile(series: Series, temperature: float) -> tuple[EstimatedProfile, list[str]]:
     """Potential of mean force of the positions visited; of an angle that goes round, turn after turn."""
-    x, bins, notes = series.positions, 60, []
+    x, period, notes = series.positions, None, []
     if series.period is not None and np.ptp(x) > 0.9 * series.period:
-        first, last = (int(np.floor(edge / series.period)) for edge in (x.min(), x.max()))
-        turns = last - first + 1
+        period = series.period
+        turns = int(np.floor(x.max() / period) - np.floor(x.min() / period)) + 1
         if turns > _MOST_TURNS:
             raise InputError(
                 f"{series.name}: goes round {turns} times; a profile of so many turns is not made: treat the motion as "
                 "free with --free, or cut the trajectory."
             )
-        # The turns last: consecutive stretches of the positions then go through all of them.
-        x = np.mod(x, series.period)[..., None] + series.period * np.arange(first, last + 1)
-        bins *= turns
         notes.append(f"the angle goes round: its profile is repeated over {turns} turns and confines beyond them")
     try:
-        return free_energy_profile(x, temperature, bins=bins, points=200 * bins // 60), notes
+        return estimate_profile(x, temperature, period=period), notes
     except ValueError as error:
         raise InputError(f"{series.name}: no free-energy profile ({error}); say --free for free motion.") from error
 
