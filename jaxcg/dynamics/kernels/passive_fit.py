@@ -87,14 +87,12 @@ def fit_passive_kernel(
             more than a hundredth and three standard errors, or the friction is not of its shape.
     """
     times, values, weights = _samples(kernel, duration, points, errors)
-    members: dict[Family, Any] = {name: FAMILIES[name] for name in families}
     each, patience, matrices = 1, 3, None
     if kernel.coordinates is not None:
         if "modes" not in families:
             raise ValueError("fit_passive_kernel: for matrix-valued kernels there are modes only; ask for these.")
         matrices, values, weights = matrix_samples(values, None if errors is None else 1.0 / weights)
         each, patience = kernel.coordinates, 2
-        members = dict[Family, Any](modes=matrices)
     if criterion == "aic" and errors is None:
         raise ValueError("fit_passive_kernel: Akaike's criterion needs the standard errors of the kernel.")
     held = np.zeros(len(times), bool)
@@ -123,10 +121,11 @@ def fit_passive_kernel(
         akaike = float(np.sum(misfits**2)) + 2 * family.free_parameters(parameters)
         return akaike if criterion == "aic" else apart, residual, apart
 
-    best: tuple[float, Family, Any, float, float] | None = None
+    best: tuple[float, Any, Any, float, float] | None = None
     tried: list[tuple[Family, int, float]] = []
-    for name in members:
-        family = members[name]
+    names: list[Family] = [name for name in families if matrices is None or name == "modes"]
+    for name in names:
+        family: Any = FAMILIES[name] if matrices is None else matrices
         parents, since_better = [family.first()], 0
         while since_better < patience:
             fits = [
@@ -180,7 +179,7 @@ def fit_passive_kernel(
             best = (scores[least][0], best[1], thinner[least], *scores[least][1:])
             limit = min(limit, best[0]) if criterion == "aic" else limit
     _, name, parameters, residual, apart = best
-    family = members[name]
+    family = FAMILIES[name] if matrices is None else matrices
     return PassiveFit(
         kernel=family.kernel(parameters),
         family=name,
