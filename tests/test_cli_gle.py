@@ -17,7 +17,7 @@ from jaxcg.io import gle_run
 from jaxcg.io.gle_config import read_gle_config
 from jaxcg.io.gle_run import lowest_point
 from jaxcg.io.kernels import write_kernel
-from jaxcg.report.gle import exact_velocity_correlation
+from jaxcg.report.gle import draw_trajectory, exact_velocity_correlation
 from jaxcg.units import GAS_CONSTANT
 
 PLAIN = {
@@ -62,9 +62,10 @@ sys.exit(main(sys.argv[2:]))
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch, x64):
-    """The folder the test is in; the command's setting of JAX is left out."""
+    """The folder the test is in; the command's setting of JAX is left out, and its picture, which takes a second."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("jaxcg.cli.gle.configure_jax", lambda: None)
+    monkeypatch.setattr("jaxcg.report.gle.draw_trajectory", lambda path, *given: path.write_bytes(b"a picture"))
     return tmp_path
 
 
@@ -82,7 +83,8 @@ def arrays(path="out/trajectory.npz"):
         return dict(data)
 
 
-def test_a_run_writes_trajectory_summary_and_figure(folder, capsys):
+def test_a_run_writes_trajectory_summary_and_figure(folder, capsys, monkeypatch):
+    monkeypatch.setattr("jaxcg.report.gle.draw_trajectory", draw_trajectory)
     write_config()
     assert run() == 0
     assert sorted(path.name for path in Path("out").iterdir()) == ["summary.json", "trajectory.npz", "trajectory.png"]
@@ -181,6 +183,7 @@ def test_formats_hold_the_same_frames(folder, kind):
         assert "velocities" not in found
 
 
+@pytest.mark.slow  # a process of its own; the same moment is interrupted below
 def test_a_killed_run_goes_on_to_the_same_numbers(folder):
     """SIGKILL after a block was written and before the checkpoint knew: the worst moment."""
     write_config()
