@@ -214,7 +214,7 @@ def _print(summary: dict[str, Any], output: str, finished: bool) -> None:
     temperature = summary["temperature_K"]
     error = "" if temperature["error"] is None else f" ± {temperature['error']:.2f}"
     print(
-        f"{summary['trajectories']} trajectories of {summary['time_ps']:g} ps ({summary['steps']} steps, "
+        f"{summary['trajectories']} {'trajectory' if summary['trajectories'] == 1 else 'trajectories'} of {summary['time_ps']:g} ps ({summary['steps']} steps, "
         f"{summary['frames']} frames written)"
     )
     print(f"kinetic temperature: {temperature['mean']:.2f}{error} K, target {temperature['target']:g} K")
