@@ -213,8 +213,9 @@ def _print(summary: dict[str, Any], output: str, finished: bool) -> None:
         print(f"{output}: this run is finished already; nothing was done.")
     temperature = summary["temperature_K"]
     error = "" if temperature["error"] is None else f" ± {temperature['error']:.2f}"
+    noun = "trajectory" if summary["trajectories"] == 1 else "trajectories"
     print(
-        f"{summary['trajectories']} {'trajectory' if summary['trajectories'] == 1 else 'trajectories'} of {summary['time_ps']:g} ps ({summary['steps']} steps, "
+        f"{summary['trajectories']} {noun} of {summary['time_ps']:g} ps ({summary['steps']} steps, "
         f"{summary['frames']} frames written)"
     )
     print(f"kinetic temperature: {temperature['mean']:.2f}{error} K, target {temperature['target']:g} K")
