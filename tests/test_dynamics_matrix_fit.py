@@ -122,6 +122,7 @@ def test_the_total_friction_can_be_held(x64):
         np.testing.assert_allclose(held.kernel.total_friction(), strength / 2, atol=0.004 if options else 0.03)
 
 
+@pytest.mark.slow
 def test_from_a_trajectory_of_coupled_coordinates_to_their_kernel(x64):
     slow, fast = np.array([[4.0, 1.5], [1.5, 1.0]]), np.diag([1.0, 6.0])
     spacing, lags = 0.05, 60
