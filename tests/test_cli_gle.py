@@ -13,10 +13,10 @@ from MDAnalysis.lib.formats.libmdaxdr import XTCFile
 
 from jaxcg.cli import main
 from jaxcg.dynamics import PronyKernel, linear_correlations
-from jaxcg.io import gle_run
-from jaxcg.io.gle_config import read_gle_config
-from jaxcg.io.gle_run import lowest_point
-from jaxcg.io.kernels import write_kernel
+from jaxcg.io.dynamics import gle_run
+from jaxcg.io.dynamics.gle_config import read_gle_config
+from jaxcg.io.dynamics.gle_run import lowest_point
+from jaxcg.io.dynamics.kernels import write_kernel
 from jaxcg.report.gle import draw_trajectory, exact_velocity_correlation
 from jaxcg.units import GAS_CONSTANT
 
@@ -36,7 +36,7 @@ KILLED = """
 import os, signal, sys
 import jax
 from jaxcg.cli import gle, main
-from jaxcg.io import gle_run
+from jaxcg.io.dynamics import gle_run
 
 FIRST = int(sys.argv[1])
 opened = gle_run.open_series

@@ -19,9 +19,9 @@ from jaxcg.dynamics.observables.comparison import Comparison
 from jaxcg.dynamics.observables.validation import Validation
 from jaxcg.energy import DoubleWell
 from jaxcg.errors import InputError
-from jaxcg.io.gle_config import read_gle_config
-from jaxcg.io.kernels import read_energy, read_kernel
-from jaxcg.io.trajectory_memory import _of_an_angle
+from jaxcg.io.dynamics.gle_config import read_gle_config
+from jaxcg.io.dynamics.kernels import read_energy, read_kernel
+from jaxcg.io.dynamics.trajectory_memory import _of_an_angle
 from jaxcg.report.memory_summary import auxiliary_variables
 
 TEMPERATURE, MASS, SPACING = 300.0, 39.948, 0.02
@@ -211,7 +211,7 @@ def test_a_potential_from_a_file_takes_the_place_of_the_profile(folder, monkeypa
         asked.append(options["energy"])
         raise InputError("enough.")
 
-    monkeypatch.setattr("jaxcg.io.trajectory_memory.analyze_memory", analyze)
+    monkeypatch.setattr("jaxcg.io.dynamics.trajectory_memory.analyze_memory", analyze)
     for words in (["--potential", "u.dat"], ["--free"], []):
         assert run("a.npy", "--spacing", 1, "--temperature", 300, *words) == 2
     given, free, default = asked
@@ -275,7 +275,7 @@ def test_an_interruption_leaves_nothing(folder, monkeypatch, capsys):
         (path / "kernel.json").write_text("{")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("jaxcg.io.trajectory_memory.analyze_memory", lambda *arguments, **options: None)
+    monkeypatch.setattr("jaxcg.io.dynamics.trajectory_memory.analyze_memory", lambda *arguments, **options: None)
     monkeypatch.setattr("jaxcg.report.memory.write_memory", interrupted)
     refused(capsys, "interrupted; nothing was written", "a.npy", "--spacing", 1, "--temperature", 300, code=130)
     assert [path.name for path in folder.iterdir()] == ["a.npy"]

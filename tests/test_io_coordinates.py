@@ -9,9 +9,9 @@ from MDAnalysis.lib.formats.libmdaxdr import TRRFile, XTCFile
 
 from jaxcg.errors import InputError
 from jaxcg.io.atoms import read_atoms, selector
-from jaxcg.io.coordinate_groups import bead_groups, particle_groups, selection_groups
-from jaxcg.io.coordinates import read_coordinates
-from jaxcg.io.series_tables import is_table, read_series
+from jaxcg.io.dynamics.coordinate_groups import bead_groups, particle_groups, selection_groups
+from jaxcg.io.dynamics.coordinates import read_coordinates
+from jaxcg.io.dynamics.series_tables import is_table, read_series
 from jaxcg.mapping.formats.build import build_model
 
 FRAMES, MOLECULES = 60, 5

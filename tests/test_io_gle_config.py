@@ -8,9 +8,9 @@ from jaxcg.cli.gle_example import EXAMPLE
 from jaxcg.dynamics import DeltaKernel, DrudeLorentz, PassiveKernel, PronyKernel, SumKernel, TabulatedKernel
 from jaxcg.energy.coordinate import SplinePotential
 from jaxcg.errors import InputError
-from jaxcg.io.gle_config import read_gle_config
-from jaxcg.io.gle_run import lowest_point, prepare
-from jaxcg.io.kernels import write_energy, write_kernel
+from jaxcg.io.dynamics.gle_config import read_gle_config
+from jaxcg.io.dynamics.gle_run import lowest_point, prepare
+from jaxcg.io.dynamics.kernels import write_energy, write_kernel
 
 PLAIN = {
     "temperature": "300",

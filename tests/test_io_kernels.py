@@ -11,7 +11,7 @@ from jaxcg.dynamics import DeltaKernel, PassiveKernel, PronyKernel, SumKernel, T
 from jaxcg.dynamics.kernels.spectral_densities import DrudeLorentz
 from jaxcg.energy.coordinate import SplinePotential
 from jaxcg.errors import InputError
-from jaxcg.io.kernels import read_energy, read_kernel, read_table, write_energy, write_kernel
+from jaxcg.io.dynamics.kernels import read_energy, read_kernel, read_table, write_energy, write_kernel
 
 
 def rng_array(*shape, seed=0, dtype=np.float64):

@@ -10,8 +10,8 @@ from MDAnalysis.lib.formats.libmdaxdr import XTCFile
 
 from jaxcg.dynamics.motion.simulation import Frames
 from jaxcg.errors import InputError, ResultError
-from jaxcg.io import series_writers
-from jaxcg.io.series_writers import RawArray, SeriesLayout, open_series
+from jaxcg.io.dynamics import series_writers
+from jaxcg.io.dynamics.series_writers import RawArray, SeriesLayout, open_series
 
 SHAPE, COUNT, LENGTH, INTERVAL = (12, 3), 3, 11, 0.5
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..errors import InputError
 from .environment import configure_jax
+from .exit_codes import INTERRUPTED, TERMINATED
 from .gle_example import EXAMPLE
 from .interrupts import Terminated
 from .progress import Progress
@@ -82,8 +83,8 @@ def run(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace, progress: Progress) -> tuple[dict[str, Any], bool]:
     """The summary, and whether the run had been finished before."""
-    from ..io.gle_config import read_gle_config
-    from ..io.gle_run import RUNNING, identity, prepare, run_gle
+    from ..io.dynamics.gle_config import read_gle_config
+    from ..io.dynamics.gle_run import RUNNING, identity, prepare, run_gle
     from ..io.writers import write_text
     from ..report.gle import draw_trajectory
 
@@ -105,7 +106,7 @@ def _run(options: argparse.Namespace, progress: Progress) -> tuple[dict[str, Any
 @contextmanager
 def _claimed(target: Path) -> Iterator[None]:
     """Keeps a second process out of the folder for as long as this one works in it."""
-    from ..io.gle_run import RUNNING
+    from ..io.dynamics.gle_run import RUNNING
 
     if target.exists() and not target.is_dir():
         raise InputError(f"{target}: is a file, not a folder; choose another name with -o.")
@@ -137,7 +138,7 @@ def _found(target: Path, wanted: dict[str, Any]) -> dict[str, Any] | None:
     Raises:
         InputError: the folder holds another run or other files.
     """
-    from ..io.gle_run import RUNNING, SUMMARY
+    from ..io.dynamics.gle_run import RUNNING, SUMMARY
 
     foreign = sorted({path.name for path in target.iterdir()} - {path.name for path in _own_files(target)} - {RUNNING})
     if foreign:
@@ -171,7 +172,7 @@ def _clear(running: Path, *files: Path) -> None:
 
 def _own_files(target: Path) -> list[Path]:
     """Files of such a run."""
-    from ..io.gle_run import FIGURE, SUMMARY
+    from ..io.dynamics.gle_run import FIGURE, SUMMARY
 
     names = ("trajectory.npz", "trajectory.zarr", FIGURE, SUMMARY)
     return [path for path in (target / name for name in names) if path.exists()] + sorted(
@@ -197,8 +198,6 @@ def _short(value) -> str:
 
 
 def _interrupted(options: argparse.Namespace, terminated: bool) -> int:
-    from .main import INTERRUPTED, TERMINATED
-
     line = f"{'terminated' if terminated else 'interrupted'}; the same command goes on from the last checkpoint."
     print(f"jaxcg: {line}", file=sys.stderr)
     code = TERMINATED if terminated else INTERRUPTED

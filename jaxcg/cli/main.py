@@ -11,10 +11,8 @@ from typing import NoReturn
 from ..errors import InputError, ResultError
 from . import backmap, gle, memory
 from . import map as map_verb
+from .exit_codes import BAD_INPUT, BAD_RESULT, INTERRUPTED, SUCCESS, TERMINATED
 from .interrupts import Terminated, prompt_interrupts
-
-#: Exit codes of every verb.
-SUCCESS, BAD_INPUT, BAD_RESULT, INTERRUPTED, TERMINATED = 0, 2, 3, 130, 143
 
 _EPILOG = """\
 exit codes: 0 done; 2 the input cannot be used (one line says why, nothing is written); 3 the run ended badly (the

@@ -186,7 +186,7 @@ def _check(options: argparse.Namespace) -> None:
     for name in (*options.trajectories, options.topology, options.potential):
         if name is not None and not Path(name).exists():
             raise InputError(f"{name}: there is no such file.")
-    from ..io.series_tables import is_table
+    from ..io.dynamics.series_tables import is_table
 
     tables = [name for name in options.trajectories if is_table(name)]
     if tables and len(tables) < len(options.trajectories):
@@ -206,8 +206,8 @@ def _check(options: argparse.Namespace) -> None:
 def _analyze(options: argparse.Namespace, progress: Progress):
     """The analysis of the coordinate asked for."""
     series = _series(options, progress)
-    from ..io.kernels import read_energy
-    from ..io.trajectory_memory import analyze_memory
+    from ..io.dynamics.kernels import read_energy
+    from ..io.dynamics.trajectory_memory import analyze_memory
 
     energy: Any = None
     if options.potential is not None:
@@ -232,7 +232,7 @@ def _analyze(options: argparse.Namespace, progress: Progress):
 
 def _series(options: argparse.Namespace, progress: Progress):
     """The coordinate along the trajectories."""
-    from ..io.series_tables import is_table, read_series
+    from ..io.dynamics.series_tables import is_table, read_series
 
     progress("reading", 0, 1)
     if is_table(options.trajectories[0]):
@@ -244,8 +244,8 @@ def _series(options: argparse.Namespace, progress: Progress):
             spacing=options.spacing,
         )
     from ..io.atoms import selector
-    from ..io.coordinate_groups import bead_groups, particle_groups, selection_groups
-    from ..io.coordinates import read_coordinates
+    from ..io.dynamics.coordinate_groups import bead_groups, particle_groups, selection_groups
+    from ..io.dynamics.coordinates import read_coordinates
     from ..io.map_trajectory import load_model, read_topology
 
     kind: Any = next((k for k in ("distance", "angle", "dihedral") if getattr(options, k) is not None), "particles")

@@ -9,13 +9,13 @@ imported only when needed.
 
 from .atoms import read_atoms, selector
 from .beads import Beads, read_beads
-from .coordinates import Series, read_coordinates
+from .dynamics.coordinates import Series, read_coordinates
+from .dynamics.series_tables import read_series
 from .frames import Frames, read_frames
 from .map_trajectory import MappedTrajectory, map_trajectory
 from .molecule import Molecule, build_molecule
 from .problem import load_problem, save_problem
 from .residues import BeadResidue
-from .series_tables import read_series
 from .trajectories import FrameBlock, Trajectory, open_trajectory
 from .trajectory_writers import BeadLabels, TrajectoryWriter, open_writer
 from .whole import make_whole

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..dynamics import Embedding, correlation, linear_correlations
-from ..io.gle_config import GleConfig
+from ..io.dynamics.gle_config import GleConfig
 from ..io.writers import atomic_path
 from ..units import GAS_CONSTANT
 

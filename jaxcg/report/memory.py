@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from ..dynamics.observables.comparison import Comparison
-from ..io.kernels import write_energy, write_kernel
-from ..io.trajectory_memory import MemoryAnalysis
+from ..io.dynamics.kernels import write_energy, write_kernel
+from ..io.dynamics.trajectory_memory import MemoryAnalysis
 from ..io.writers import write_text
 from ..units import GAS_CONSTANT
 from . import memory_figures as figures

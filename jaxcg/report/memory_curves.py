@@ -6,7 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 
-from ..io.trajectory_memory import MemoryAnalysis
+from ..io.dynamics.trajectory_memory import MemoryAnalysis
 
 #: How many points a curve is drawn with, at most, and frequencies of a spectrum.
 POINTS, _FREQUENCIES = 500, 300

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..io.trajectory_memory import MemoryAnalysis
+from ..io.dynamics.trajectory_memory import MemoryAnalysis
 from ..units import GAS_CONSTANT
 
 

@@ -90,8 +90,8 @@ def fit_correlations(
     """
     if not memory.sums.scalar:
         raise ValueError(
-            "fit_correlations: the kernel is matrix-valued; give one coordinate, or isotropic data, or fit the extracted "
-            "matrices: fit_passive_kernel(memory.extracted.kernel, errors=memory.kernel_error)."
+            "fit_correlations: the kernel is matrix-valued; give one coordinate, or isotropic data, or fit the "
+            "extracted matrices: fit_passive_kernel(memory.extracted.kernel, errors=memory.kernel_error)."
         )
     if memory.blocks < 2 * folds:
         raise ValueError(

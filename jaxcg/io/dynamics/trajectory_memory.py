@@ -11,14 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..dynamics.extraction.correlation import correlation, mean_square_displacement
-from ..dynamics.extraction.extraction import Method
-from ..dynamics.extraction.memory import Memory, memory_from_positions, memory_from_velocities
-from ..dynamics.extraction.profile import EstimatedProfile, estimate_profile
-from ..dynamics.kernels.passive_fit import PassiveFit, fit_passive_kernel
-from ..dynamics.observables.validation import Validation, validate
-from ..energy.coordinate import SplinePotential
-from ..errors import InputError
+from ...dynamics.extraction.correlation import correlation, mean_square_displacement
+from ...dynamics.extraction.extraction import Method
+from ...dynamics.extraction.memory import Memory, memory_from_positions, memory_from_velocities
+from ...dynamics.extraction.profile import EstimatedProfile, estimate_profile
+from ...dynamics.kernels.passive_fit import PassiveFit, fit_passive_kernel
+from ...dynamics.observables.validation import Validation, validate
+from ...energy.coordinate import SplinePotential
+from ...errors import InputError
 from .coordinates import Series
 
 #: Called as ``progress(stage, done, total)``.

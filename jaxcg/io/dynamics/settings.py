@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError
-from ..mapping.formats.yaml_nodes import YamlTree
+from ...errors import InputError
+from ...mapping.formats.yaml_nodes import YamlTree
 
 
 class Settings:

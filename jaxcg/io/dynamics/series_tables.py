@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..errors import InputError
-from .beads import first_line
+from ...errors import InputError
+from ..beads import first_line
 from .coordinates import Series, frame_spacing
 
 Unit = Literal["nm", "angstrom", "rad", "degree"]

@@ -10,12 +10,12 @@ from typing import Literal
 
 import numpy as np
 
-from ..errors import InputError
-from ..mapping.formats.model import Atoms
-from ..space import BondWalk, make_whole
+from ...errors import InputError
+from ...mapping.formats.model import Atoms
+from ...space import BondWalk, make_whole
+from ..frames import frame_numbers
+from ..trajectories import BrokenFrame, FrameBlock, Trajectory, open_trajectory
 from .coordinate_groups import Groups
-from .frames import frame_numbers
-from .trajectories import BrokenFrame, FrameBlock, Trajectory, open_trajectory
 from .unwrapping import Unwrapping, nearest_images
 
 Kind = Literal["particles", "distance", "angle", "dihedral"]

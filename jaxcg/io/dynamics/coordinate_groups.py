@@ -9,9 +9,9 @@ from typing import Any, Literal
 import numpy as np
 from scipy.sparse import csr_array
 
-from ..errors import InputError
-from ..mapping.base import AbstractLinearMap
-from ..mapping.formats.model import Atoms, CoarseModel, Selector
+from ...errors import InputError
+from ...mapping.base import AbstractLinearMap
+from ...mapping.formats.model import Atoms, CoarseModel, Selector
 
 Per = Literal["atom", "residue", "molecule"]
 #: Groups whose masses differ by more than this, relatively, are not one kind of particle.

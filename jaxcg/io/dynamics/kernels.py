@@ -11,7 +11,7 @@ from typing import Any
 import equinox as eqx
 import numpy as np
 
-from ..dynamics.kernels.forms import (
+from ...dynamics.kernels.forms import (
     AbstractMemoryKernel,
     DeltaKernel,
     PassiveKernel,
@@ -19,10 +19,10 @@ from ..dynamics.kernels.forms import (
     SumKernel,
     TabulatedKernel,
 )
-from ..energy._arrays import leaf
-from ..energy.coordinate import SplinePotential
-from ..errors import InputError
-from .writers import write_text
+from ...energy._arrays import leaf
+from ...energy.coordinate import SplinePotential
+from ...errors import InputError
+from ..writers import write_text
 
 #: Version of the JSON files written here; files of a newer one are refused.
 FORMAT_VERSION = 1

@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from ..dynamics.motion.simulation import Frames
-from ..errors import InputError, ResultError
-from .writers import atomic_path
-from .xdr import XtcFile, index_xtc
+from ...dynamics.motion.simulation import Frames
+from ...errors import InputError, ResultError
+from ..writers import atomic_path
+from ..xdr import XtcFile, index_xtc
 
 #: Units of the arrays of a time series.
 UNITS = {

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..dynamics.kernels.forms import (
+from ...dynamics.kernels.forms import (
     AbstractMemoryKernel,
     DeltaKernel,
     PassiveKernel,
@@ -17,18 +17,18 @@ from ..dynamics.kernels.forms import (
     SumKernel,
     TabulatedKernel,
 )
-from ..dynamics.kernels.particle_kernels import ParticleKernels
-from ..dynamics.kernels.passive_fit import fit_passive_kernel
-from ..dynamics.kernels.spectral_densities import (
+from ...dynamics.kernels.particle_kernels import ParticleKernels
+from ...dynamics.kernels.passive_fit import fit_passive_kernel
+from ...dynamics.kernels.spectral_densities import (
     AbstractSpectralDensity,
     BrownianOscillator,
     DrudeLorentz,
     PowerLaw,
     TabulatedSpectralDensity,
 )
-from ..dynamics.motion.position_friction import SplineProfile
-from ..energy import AbstractEnergy, DoubleWell, HarmonicPotential, SumEnergy
-from ..energy._arrays import leaf
+from ...dynamics.motion.position_friction import SplineProfile
+from ...energy import AbstractEnergy, DoubleWell, HarmonicPotential, SumEnergy
+from ...energy._arrays import leaf
 from .kernels import read_energy, read_kernel, read_table
 from .settings import Settings
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from ..dynamics import (
+from ...dynamics import (
     GLE,
     CaldeiraLeggett,
     FrictionTerm,
@@ -27,13 +27,13 @@ from ..dynamics import (
     is_positive_real,
     longest_window,
 )
-from ..dynamics.motion.base import AbstractDynamics
-from ..dynamics.motion.simulation import Frames, simulate
-from ..errors import InputError, ResultError
+from ...dynamics.motion.base import AbstractDynamics
+from ...dynamics.motion.simulation import Frames, simulate
+from ...errors import InputError, ResultError
+from ..writers import write_text
 from .gle_config import GleConfig
 from .gle_parts import PotentialPart
 from .series_writers import RawArray, SeriesLayout, open_series
-from .writers import write_text
 
 #: Folder of an unfinished run within that of its results, and the files that stand at its end.
 RUNNING, SUMMARY, FIGURE = "running", "summary.json", "trajectory.png"

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..errors import InputError
+from ...errors import InputError
 from .gle_parts import KernelPart, PotentialPart, kernel_part, potential_part
 from .settings import Settings
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..errors import InputError
-from ..space import nearest_image
+from ...errors import InputError
+from ...space import nearest_image
 
 #: A move between frames longer than this share of the box might be that of another image.
 _AMBIGUOUS = 0.4

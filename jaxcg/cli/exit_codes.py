@@ -1,0 +1,3 @@
+"""Exit codes of every verb."""
+
+SUCCESS, BAD_INPUT, BAD_RESULT, INTERRUPTED, TERMINATED = 0, 2, 3, 130, 143
