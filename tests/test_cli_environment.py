@@ -95,3 +95,33 @@ def test_progress_of_a_run_that_fails_does_not_claim_the_stage(monkeypatch):
     with pytest.raises(RuntimeError):
         fail()
     assert shown.getvalue() == ""
+
+
+_ORDER = """
+import sys
+from importlib import import_module
+module = import_module(f"jaxcg.cli.{sys.argv[1]}")
+module.configure_jax = lambda: sys.exit(9 if "jax" in sys.modules else 7)
+from jaxcg.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["memory", "data.csv", "--temperature", "300", "-o", "out"],
+        ["gle", "config.yaml", "-o", "out"],
+        ["map", "a.pdb", "-o", "b.pdb"],
+        ["backmap", "--example", "villin", "-o", "out"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_verb_sets_jax_up_before_it_imports_it(words, tmp_path):
+    # What XLA reads when it is loaded (what it logs, say) would come too late.
+    for name in ("data.csv", "config.yaml", "a.pdb"):
+        (tmp_path / name).write_text("x\n")
+    done = subprocess.run(
+        [sys.executable, "-c", _ORDER, *words], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 7, done.stderr

@@ -147,6 +147,7 @@ def run(options: argparse.Namespace) -> int:
     with staged as folder, progress:
         progress("loading", 0, 1)
         configure_jax()
+        _check_kinds(options)
         found = _analyze(options, progress)
         progress("report", 0, 1)
         try:
@@ -186,8 +187,13 @@ def _check(options: argparse.Namespace) -> None:
     for name in (*options.trajectories, options.topology, options.potential):
         if name is not None and not Path(name).exists():
             raise InputError(f"{name}: there is no such file.")
+
+
+def _check_kinds(options: argparse.Namespace) -> None:
+    """Raises `InputError` for options that do not go with the kind of the files."""
     from ..io.dynamics.series_tables import is_table
 
+    chosen = [name for name in ("distance", "angle", "dihedral", "mapping") if getattr(options, name) is not None]
     tables = [name for name in options.trajectories if is_table(name)]
     if tables and len(tables) < len(options.trajectories):
         raise InputError("tables and trajectories of atoms are read apart; give files of one kind.")
