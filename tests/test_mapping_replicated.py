@@ -9,7 +9,7 @@ from jaxcg.energy.base import AbstractEnergy
 from jaxcg.mapping import LinearMap
 from jaxcg.mapping.replicated import JoinedMap, ReplicatedFibre, ReplicatedMap, explicit
 from jaxcg.posterior import Posterior
-from jaxcg.sampling.geometry import Geometry
+from jaxcg.sampling import LinearGeometry
 
 #: A molecule of six atoms and three beads, two of which overlap; atom 5 is in none.
 LIPID = LinearMap.from_weights([0, 0, 1, 1, 2], [0, 1, 1, 2, 3], [0.5, 0.5, 0.3, 0.7, 1.0], 3, 6)
@@ -98,7 +98,7 @@ class Well(AbstractEnergy):
 def test_a_posterior_takes_any_linear_map(x64):
     y = np.random.default_rng(3).normal(size=(SYSTEM.n_beads, 3))
     posterior = Posterior(Well(), SYSTEM, y)
-    geometry = Geometry(posterior, MASSES)
+    geometry = LinearGeometry(posterior, MASSES)
     assert geometry.dimension == SYSTEM.nullity
     velocities = geometry.thermal_velocities(jax.random.key(0), 2.5, jnp.zeros((SYSTEM.n_atoms, 3)))
     np.testing.assert_allclose(SYSTEM(velocities), 0, atol=1e-12)

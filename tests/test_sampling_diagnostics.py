@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from jaxcg.sampling.diagnostics import (
+from jaxcg.sampling.diagnostics.convergence import (
     bulk_effective_sample_size,
     mean_effective_sample_size,
     rank_normalised_r_hat,

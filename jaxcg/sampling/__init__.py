@@ -5,27 +5,28 @@ Kernels (`HMC`, `Langevin`) share the interface of `jaxcg.run.AbstractKernel` an
 """
 
 from ..chains import Chains
-from .adaptation import AdaptiveChains, DualAveraging, burn_in
-from .diagnostics import bulk_effective_sample_size, mean_effective_sample_size, rank_normalised_r_hat
+from .adaptation.heavy_hydrogens import heavy_hydrogen_masses
+from .adaptation.step_size import AdaptiveChains, DualAveraging, burn_in
+from .diagnostics.convergence import bulk_effective_sample_size, mean_effective_sample_size, rank_normalised_r_hat
 from .ensemble import EnsembleResult, sample
-from .geometry import Geometry
-from .hmc import HMC, HMCInfo, HMCState
-from .langevin import Heating, Langevin, LangevinInfo, LangevinState
-from .masses import heavy_hydrogen_masses
+from .geometry import AbstractGeometry, LinearGeometry
+from .kernels.hmc import HMC, HMCInfo, HMCState
+from .kernels.langevin import Heating, Langevin, LangevinInfo, LangevinState
 
 __all__ = [
     "HMC",
+    "AbstractGeometry",
     "AdaptiveChains",
     "Chains",
     "DualAveraging",
     "EnsembleResult",
-    "Geometry",
     "HMCInfo",
     "HMCState",
     "Heating",
     "Langevin",
     "LangevinInfo",
     "LangevinState",
+    "LinearGeometry",
     "bulk_effective_sample_size",
     "burn_in",
     "heavy_hydrogen_masses",

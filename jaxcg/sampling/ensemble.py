@@ -15,9 +15,9 @@ from ..posterior import Posterior
 from ..run import run
 from ..typing import Array, AtomScalars, PRNGKeyArray
 from ..units import GAS_CONSTANT
-from .adaptation import GRADIENTS_PER_CHUNK, AdaptiveChains, burn_in
-from .diagnostics import bulk_effective_sample_size, rank_normalised_r_hat
-from .hmc import HMC
+from .adaptation.step_size import GRADIENTS_PER_CHUNK, AdaptiveChains, burn_in
+from .diagnostics.convergence import bulk_effective_sample_size, rank_normalised_r_hat
+from .kernels.hmc import HMC
 
 #: Trajectories per chain below which R-hat and effective sample sizes say nothing.
 ENOUGH_TRAJECTORIES = 20

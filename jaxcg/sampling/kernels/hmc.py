@@ -1,4 +1,4 @@
-"""Hamiltonian Monte Carlo on the fibre of a linear map, or in all of space for the soft posterior."""
+"""Hamiltonian Monte Carlo on the fibre, or in all of space for the soft posterior."""
 
 from typing import NamedTuple, Self
 
@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ..posterior import Posterior
-from ..run import AbstractKernel
-from ..typing import Array, AtomScalars, AtomVectors, PRNGKeyArray, Scalar
+from ...posterior import Posterior
+from ...run import AbstractKernel
+from ...typing import Array, AtomScalars, AtomVectors, PRNGKeyArray, Scalar
+from ..geometry import AbstractGeometry, as_geometry
 from .differences import energy_difference, potential_terms
-from .geometry import Geometry
 
 #: Energy error of a trajectory, in units of kT, from which it counts as divergent.
 DIVERGENCE = 1000.0
@@ -38,6 +38,7 @@ class HMCInfo(NamedTuple):
         acceptance: acceptance probability min(1, exp(−ΔH/kT)).
         accepted: whether the proposal was taken.
         divergent: ΔH was not finite or above `DIVERGENCE` kT.
+        irreversible: a step on curved constraints could not be undone, so the proposal was refused.
         energy_error: ΔH, kJ/mol.
         energy: prior energy U(x) after the step, kJ/mol.
         potential: −kT log p(x|y) after the step, kJ/mol: U plus the bead restraint of a soft posterior.
@@ -48,6 +49,7 @@ class HMCInfo(NamedTuple):
     acceptance: Array
     accepted: Array
     divergent: Array
+    irreversible: Array
     energy_error: Array
     energy: Array
     potential: Array
@@ -69,7 +71,7 @@ class HMC(AbstractKernel):
 
     Arguments:
         posterior: the target.
-        masses: (atoms,) amu; physical, or `heavy_hydrogen_masses`, or anything positive.
+        masses: (atoms,) amu; physical, or `heavy_hydrogen_masses`, or anything positive; or a geometry.
         step_size: starting step size, ps (1 fs = 0.001).
         steps: mean number of leapfrog steps of a trajectory.
 
@@ -78,15 +80,22 @@ class HMC(AbstractKernel):
     """
 
     posterior: Posterior
-    geometry: Geometry
+    geometry: AbstractGeometry
     step_size: Array
     steps: Array
 
-    def __init__(self, posterior: Posterior, masses: AtomScalars, *, step_size: float = 0.001, steps: int = 50):
+    def __init__(
+        self,
+        posterior: Posterior,
+        masses: AtomScalars | AbstractGeometry,
+        *,
+        step_size: float = 0.001,
+        steps: int = 50,
+    ):
         if not step_size > 0 or steps < 1:
             raise ValueError(f"HMC: step_size ({step_size}) must be positive and steps ({steps}) at least 1.")
         self.posterior = posterior
-        self.geometry = Geometry(posterior, masses)
+        self.geometry = as_geometry(posterior, masses)
         self.step_size = jnp.asarray(step_size, dtype=posterior.y.dtype)
         self.steps = jnp.asarray(steps, dtype=jnp.int32)
 
@@ -106,13 +115,13 @@ class HMC(AbstractKernel):
         velocity = self.geometry.thermal_velocities(velocity_key, thermal_energy, x)
         steps = jittered_steps(state.count, self.steps)
         fresh = eqx.tree_at(lambda k: k.posterior, self, posterior)
-        new_x, new_velocity = fresh.trajectory(x, velocity, state.step_size, steps)
+        new_x, new_velocity, reversible = fresh.trajectory(x, velocity, state.step_size, steps)
         # Both ends in one loop: a second copy of the energy would cost more to compile than it saves.
-        terms, new_terms = lax.map(lambda end: potential_terms(posterior, end), jnp.stack([x, new_x]))
-        error = energy_difference(terms, new_terms, velocity, new_velocity, self.geometry.masses)
+        terms, new_terms = lax.map(lambda end: potential_terms(posterior, self.geometry, end), jnp.stack([x, new_x]))
+        error = energy_difference(self.geometry, terms, new_terms, velocity, new_velocity)
         error_in_kT = error / thermal_energy.astype(error.dtype)
         divergent = ~(error_in_kT < DIVERGENCE)  # true for NaN
-        log_ratio = jnp.where(divergent, -jnp.inf, -error_in_kT)
+        log_ratio = jnp.where(divergent | ~reversible, -jnp.inf, -error_in_kT)
         uniform = jax.random.uniform(metropolis_key, (), log_ratio.dtype)
         accepted = jnp.log1p(-uniform) < log_ratio  # 1 − u lies in (0, 1]: its logarithm is finite
         terms = jnp.where(accepted, new_terms, terms)
@@ -120,16 +129,19 @@ class HMC(AbstractKernel):
             acceptance=jnp.exp(jnp.minimum(log_ratio, 0.0)).astype(x.dtype),
             accepted=accepted,
             divergent=divergent,
+            irreversible=~reversible,
             energy_error=error,
-            energy=jnp.sum(terms[:-1]),
-            potential=jnp.sum(terms),
+            energy=jnp.sum(terms[:-2]),
+            potential=jnp.sum(terms[:-1]),
             step_size=state.step_size,
             steps=steps,
         )
         return state._replace(position=jnp.where(accepted, new_x, x), count=state.count + 1), info
 
-    def trajectory(self, x: AtomVectors, velocity: AtomVectors, step_size: Scalar, steps: Array) -> tuple[Array, Array]:
-        """``steps`` velocity-Verlet steps on the fibre: ``(x, velocity)`` at the end.
+    def trajectory(
+        self, x: AtomVectors, velocity: AtomVectors, step_size: Scalar, steps: Array
+    ) -> tuple[Array, Array, Array]:
+        """``steps`` velocity-Verlet steps on the fibre: ``(x, velocity, reversible)`` at the end.
 
         One gradient, one projection and one retraction per step, and one gradient more at the end: half kicks that meet
         are merged. Nothing is cached between trajectories, so a state is a position and starting costs no compilation.
@@ -138,13 +150,18 @@ class HMC(AbstractKernel):
         move = self.geometry
 
         def kick_and_drift(i, carry):
-            x, v = carry
+            x, v, reversible = carry
             end = (i == 0) | (i == steps)
             kick = jnp.where(end, 0.5 * step_size, step_size)
-            v = move.project(v + kick * move.acceleration(jax.grad(self.posterior.potential)(x)))
-            return move.retract(x + jnp.where(i < steps, step_size, 0.0) * v, y), v
+            v = move.project(x, v + kick * move.acceleration(jax.grad(self._potential)(x)))
+            x, v, back = move.drift(x, v, jnp.where(i < steps, step_size, 0.0), y)
+            return x, v, reversible & back
 
-        return lax.fori_loop(0, steps + 1, kick_and_drift, (jnp.asarray(x), jnp.asarray(velocity)))
+        return lax.fori_loop(0, steps + 1, kick_and_drift, (jnp.asarray(x), jnp.asarray(velocity), jnp.asarray(True)))
+
+    def _potential(self, x):
+        # The measure that the drift keeps is not that of the density where constraints are curved.
+        return self.posterior.potential(x) + self.posterior.thermal_energy * self.geometry.log_volume(x)
 
     def rebuild(self, state: HMCState) -> Self:
         """The same kernel with the energy's pair lists made anew around the state."""

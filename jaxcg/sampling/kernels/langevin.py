@@ -6,10 +6,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from ..posterior import Posterior
-from ..run import AbstractKernel
-from ..typing import Array, AtomScalars, AtomVectors, PRNGKeyArray
-from .geometry import Geometry
+from ...posterior import Posterior
+from ...run import AbstractKernel
+from ...typing import Array, AtomScalars, AtomVectors, PRNGKeyArray
+from ..geometry import AbstractGeometry, as_geometry
 
 
 class LangevinState(NamedTuple):
@@ -40,7 +40,7 @@ class Langevin(AbstractKernel):
 
     Arguments:
         posterior: the target.
-        masses: (atoms,) amu.
+        masses: (atoms,) amu, or a geometry.
         step_size: ps.
         friction: 1/ps.
         temperature: of the bath, K; the posterior's if None.
@@ -50,7 +50,7 @@ class Langevin(AbstractKernel):
     """
 
     posterior: Posterior
-    geometry: Geometry
+    geometry: AbstractGeometry
     step_size: Array
     friction: Array
     temperature: Array
@@ -58,7 +58,7 @@ class Langevin(AbstractKernel):
     def __init__(
         self,
         posterior: Posterior,
-        masses: AtomScalars,
+        masses: AtomScalars | AbstractGeometry,
         *,
         step_size: float = 0.001,
         friction: float = 20.0,
@@ -68,7 +68,7 @@ class Langevin(AbstractKernel):
             raise ValueError(f"Langevin: step_size ({step_size}) must be positive, friction ({friction}) not negative.")
         dtype = posterior.y.dtype
         self.posterior = posterior
-        self.geometry = Geometry(posterior, masses)
+        self.geometry = as_geometry(posterior, masses)
         self.step_size = jnp.asarray(step_size, dtype)
         self.friction = jnp.asarray(friction, dtype)
         self.temperature = jnp.asarray(posterior.temperature if temperature is None else temperature, dtype)
@@ -85,14 +85,20 @@ class Langevin(AbstractKernel):
         move, x = self.geometry, state.position
         dt = self.step_size.astype(x.dtype)
         thermal_energy = self._thermal_energy()
-        potential, gradient = jax.value_and_grad(self.posterior.potential)(x)
-        v = move.project(state.velocity + dt * move.acceleration(gradient))
-        x = x + 0.5 * dt * v
+        y = self.posterior.y.astype(x.dtype)
+        gradient, potential = jax.grad(self._potential, has_aux=True)(x)
+        v = move.project(x, state.velocity + dt * move.acceleration(gradient))
+        x, v, _ = move.drift(x, v, 0.5 * dt, y)
+        v = move.project(x, v)
         keep, fill = jnp.exp(-self.friction * dt), jnp.sqrt(-jnp.expm1(-2 * self.friction * dt))
         v = keep.astype(x.dtype) * v + fill.astype(x.dtype) * move.thermal_velocities(key, thermal_energy, x)
-        x = move.retract(x + 0.5 * dt * v, self.posterior.y.astype(x.dtype))
+        x, v, _ = move.drift(x, v, 0.5 * dt, y)
         temperature = 2 * move.kinetic_energy(v) / (move.dimension * thermal_energy) * self.temperature
         return LangevinState(x, v, state.count + 1), LangevinInfo(potential, temperature, dt)
+
+    def _potential(self, x):
+        potential = self.posterior.potential(x)
+        return potential + self.posterior.thermal_energy * self.geometry.log_volume(x), potential
 
     def rebuild(self, state: LangevinState) -> Self:
         """The same kernel with the energy's pair lists made anew around the state."""

@@ -7,12 +7,12 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 
-from ..chains import Chains
-from ..posterior import Posterior
-from ..run import AbstractKernel, run
-from ..typing import Array, AtomScalars, PRNGKeyArray, Scalar
-from .hmc import HMCInfo, HMCState
-from .langevin import Heating, Langevin
+from ...chains import Chains
+from ...posterior import Posterior
+from ...run import AbstractKernel, run
+from ...typing import Array, AtomScalars, PRNGKeyArray, Scalar
+from ..kernels.hmc import HMCInfo, HMCState
+from ..kernels.langevin import Heating, Langevin
 
 #: Gradient evaluations between two reports of progress, checkpoints and checks, over all chains.
 GRADIENTS_PER_CHUNK = 1500

@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..posterior import Posterior
-from ..typing import Array, AtomScalars, AtomVectors, Scalar
+from ...posterior import Posterior
+from ...typing import Array, AtomVectors, Scalar
+from ..geometry import AbstractGeometry
 
 
 def two_sum(a: Array, b: Array) -> tuple[Array, Array]:
@@ -34,8 +35,8 @@ def compensated_sum(values: Array) -> Scalar:
     return total[0] + error[0]
 
 
-def potential_terms(posterior: Posterior, x: AtomVectors) -> Array:
-    """Terms of the potential −kT log p(x|y), kJ/mol: one per energy term, the bead restraint last.
+def potential_terms(posterior: Posterior, geometry: AbstractGeometry, x: AtomVectors) -> Array:
+    """Terms of −kT log p(x|y), kJ/mol: one per energy term, the bead restraint, the volume term of the constraints.
 
     Evaluated in JAX's widest enabled floating type: float64 under ``jax_enable_x64``, else the dtype of ``x``.
     """
@@ -45,22 +46,22 @@ def potential_terms(posterior: Posterior, x: AtomVectors) -> Array:
         wide = hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)
         return jnp.asarray(leaf, dtype) if wide else leaf
 
-    posterior = jax.tree.map(widen, posterior)
+    posterior, geometry = jax.tree.map(widen, (posterior, geometry))
     x = jnp.asarray(x, dtype)
-    return jnp.stack([term(x) for term in posterior.energy.terms()] + [posterior.restraint(x)])
+    volume = posterior.thermal_energy * geometry.log_volume(x)
+    return jnp.stack([term(x) for term in posterior.energy.terms()] + [posterior.restraint(x), volume])
 
 
 def energy_difference(
-    terms: Array, new_terms: Array, velocity: AtomVectors, new_velocity: AtomVectors, masses: AtomScalars
+    geometry: AbstractGeometry, terms: Array, new_terms: Array, velocity: AtomVectors, new_velocity: AtomVectors
 ) -> Scalar:
     """Change of the total energy H = U + K between two states, kJ/mol.
 
     Arguments:
+        geometry: has the masses.
         terms, new_terms: potential energy terms from `potential_terms`.
         velocity, new_velocity: (atoms, 3), nm/ps.
-        masses: (atoms,), amu.
     """
     dtype = terms.dtype
-    v, w = velocity.astype(dtype), new_velocity.astype(dtype)
-    kinetic = 0.5 * masses.astype(dtype)[:, None] * (w - v) * (w + v)
-    return compensated_sum(jnp.concatenate([new_terms - terms, kinetic.ravel()]))
+    kinetic = geometry.kinetic_differences(velocity.astype(dtype), new_velocity.astype(dtype))
+    return compensated_sum(jnp.concatenate([new_terms - terms, kinetic]))

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..system import System
+from ...system import System
 
 
 def heavy_hydrogen_masses(system: System, factor: float = 3.0) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""How far samples may be trusted."""

@@ -1,0 +1,1 @@
+"""What samples are drawn for: averages, mean forces, and their derivatives, with errors."""
