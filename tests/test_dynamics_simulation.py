@@ -7,10 +7,13 @@ import pytest
 
 from jaxcg.dynamics import (
     GLE,
+    Annealing,
     CaldeiraLeggett,
     DeltaKernel,
     DrudeLorentz,
+    FrictionTerm,
     HistoryGLE,
+    PositionDependentGLE,
     PronyKernel,
     discretize,
     simulate,
@@ -35,6 +38,13 @@ class Cliff(AbstractEnergy):
 
     def __call__(self, x):
         return 0.5 * jnp.sum(jnp.where(x > 1.5, jnp.nan, x) ** 2)
+
+
+class Lost(AbstractEnergy):
+    """Infinite off the start, without a force."""
+
+    def __call__(self, x):
+        return jax.lax.stop_gradient(jnp.where(jnp.all(x == 0), 0.0, jnp.inf)) + 0.0 * jnp.sum(x)
 
 
 def gle(energy=None, **settings):
@@ -128,6 +138,50 @@ def test_numbers_that_are_not_finite_are_told_with_trajectory_and_time():
     velocities = jnp.array([[0.0], [0.0], [3.0], [0.0]])
     with pytest.raises(ResultError, match=r"fall: trajectory 2 is not finite after 0\.\d+ ps \(step \d\); take a time"):
         simulate(cliff, starts, 5, KEY, velocities=velocities, label="fall")
+
+
+def dynamics_of_every_kind(energy):
+    settings = {"time_step": 0.05, "temperature": TEMPERATURE}
+    drawn = {"steps": 4, "shape": (2,), "window": 3, "trajectories": 2}
+    plain = GLE(energy, KERNEL, 1.0, **settings)
+    return [
+        plain,
+        Annealing(plain, [0.0, 1.0], [TEMPERATURE, 2 * TEMPERATURE]),
+        PositionDependentGLE(energy, FrictionTerm(KERNEL, jnp.cos, largest=1.0), 1.0, **settings),
+        CaldeiraLeggett(energy, discretize(DrudeLorentz(1.0, 1.0), 4, 8.0), 1.0, **settings),
+        HistoryGLE.of(energy, KERNEL, 1.0, jax.random.key(1), **settings, **drawn),
+    ]
+
+
+@pytest.mark.parametrize("kind", range(5))
+def test_no_frame_is_written_that_is_not_finite(kind):
+    written = []
+    # Free motion never looks at the position.
+    free = dynamics_of_every_kind(None)[kind]
+    starts = jnp.asarray([[0.0, 0.0], [0.0, jnp.nan]])
+    with pytest.raises(ResultError, match=r"trajectory 1 is not finite after 0.05 ps \(step 1\)"):
+        simulate(free, starts, 4, KEY, chunk=1, writer=lambda *piece: written.append(piece))
+    with pytest.raises(ResultError, match="not finite after step 1"):
+        run(free, free.init(KEY, starts[1]), KEY, 4)
+    # Whatever else is not finite is told before a frame shows it, at the next step at the latest.
+    state = free.init(KEY, starts[0])
+    for place, leaf in enumerate(jax.tree.leaves(state)):
+        if jnp.issubdtype(leaf.dtype, jnp.inexact) and leaf.size and not (kind < 3 and place == 2):
+            leaves, structure = jax.tree.flatten(state)
+            leaves[place] = jnp.full_like(leaf, jnp.nan)
+            bad, _ = free.step(KEY, jax.tree.unflatten(structure, leaves))
+            assert not free.healthy(bad)
+    # A potential that is not finite where all else is.
+    fallen = dynamics_of_every_kind(Lost())[kind]
+    with pytest.raises(ResultError, match=r"step [12]\)"):
+        simulate(fallen, jnp.zeros((2, 2)), 4, KEY, chunk=1, writer=lambda *piece: written.append(piece))
+    for _, frames in written:
+        assert all(np.isfinite(each).all() for each in frames)
+
+
+def test_whole_numbers_are_positions():
+    done = simulate(gle(), np.ones((2, 1), int), 2, KEY)
+    np.testing.assert_array_equal(done.positions, simulate(gle(), jnp.ones((2, 1)), 2, KEY).positions)
 
 
 def test_positions_need_an_axis_of_trajectories():

@@ -135,6 +135,14 @@ def test_only_what_vibrates_limits_the_step(x64):
     assert largest_stable_step(Quadratic(stiffness), masses, jnp.ones((40, 3))) == pytest.approx(exact, rel=1e-6)
 
 
+def test_a_crowded_spectrum_in_single_precision_and_no_curvature_at_all():
+    # Without a tolerance of its own Lanczos iteration goes on until round-off, which single precision never gets to.
+    stiffness = jnp.asarray(np.random.default_rng(0).uniform(0, 100, 3000), jnp.float32)
+    found = largest_stable_step(Quadratic(stiffness), 1.0, jnp.ones(3000, jnp.float32))
+    assert found == pytest.approx(2 / np.sqrt(float(stiffness.max())), rel=1e-4)
+    assert largest_stable_step(Quadratic(jnp.zeros(3000)), 1.0, jnp.ones(3000)) == np.inf
+
+
 def test_simulations_check_their_starts():
     class Wall(AbstractEnergy):
         def __call__(self, x):

@@ -17,6 +17,8 @@ FAMILIES: dict[Family, ModuleType] = {"modes": _modes, "ladder": _ladder}
 
 #: An order must lower the criterion by this factor to count as better than a smaller one.
 _WORTH = 0.9
+#: One auxiliary more that leaves a larger share of the misfit than this leads nowhere.
+_GAIN = 0.95
 #: Of the tolerance, what may be lost with a direction of a matrix that is left out.
 _NOTHING = 0.01
 
@@ -121,12 +123,15 @@ def fit_passive_kernel(
         akaike = float(np.sum(misfits**2)) + 2 * family.free_parameters(parameters)
         return akaike if criterion == "aic" else apart, residual, apart
 
+    def better(score: float, than: float) -> bool:
+        return score < than * (1.0 if criterion == "aic" else _WORTH)
+
     best: tuple[float, Any, Any, float, float] | None = None
     tried: list[tuple[Family, int, float]] = []
     names: list[Family] = [name for name in families if matrices is None or name == "modes"]
     for name in names:
         family: Any = FAMILIES[name] if matrices is None else matrices
-        parents, since_better = [family.first()], 0
+        parents, since_better, before, least = [family.first()], 0, np.inf, np.inf
         while since_better < patience:
             fits = [
                 family.refine(*data, start, total)
@@ -147,6 +152,10 @@ def fit_passive_kernel(
             # Two auxiliaries more at once must halve what one more leaves.
             parents = [min(fits, key=lambda p, family=family: misfit(p) * 2.0 ** (family.order(p) / each))]
             closest = min(fits, key=misfit)
+            if matrices is None and misfit(closest) < _GAIN * before < misfit(parents[0]):
+                # Of a kernel that rings in several tones one more takes two auxiliaries and may leave most of the rest.
+                parents = [closest]
+            before = misfit(parents[0])
             if matrices is not None and closest is not parents[0]:
                 # In many entries the cheaper mode often leads nowhere: the closer one grows beside it.
                 parents = sorted([*parents, closest], key=family.order)
@@ -154,8 +163,11 @@ def fit_passive_kernel(
             for parameters in parents:
                 score, residual, apart = scored(family, parameters)
                 tried.append((name, family.order(parameters), score))
-                if best is None or score < best[0] - (0.0 if criterion == "aic" else (1 - _WORTH) * best[0]):
-                    best, since_better = (score, name, parameters, residual, apart), 0
+                if best is None or better(score, best[0]):
+                    best = score, name, parameters, residual, apart
+                # A family goes on by its own gains: it may overtake the other one with more auxiliaries.
+                if better(score, least):
+                    least, since_better = score, 0
                 enough = residual < tolerance
                 if enough:
                     break

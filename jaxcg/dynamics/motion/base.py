@@ -37,5 +37,5 @@ class AbstractDynamics(AbstractKernel):
         return eqx.tree_at(lambda k: k.energy, self, self.energy.rebuild(state.position))
 
     def healthy(self, state: Any) -> Array:
-        """True where the velocity is finite: what is not finite elsewhere reaches it within a step."""
-        return jnp.all(jnp.isfinite(state.velocity))
+        """True where position and velocity are finite: what is not finite elsewhere reaches them within a step."""
+        return jnp.all(jnp.isfinite(state.position)) & jnp.all(jnp.isfinite(state.velocity))

@@ -80,6 +80,11 @@ class _Recorder(AbstractKernel):
         """With pair lists made anew."""
         return eqx.tree_at(lambda k: k.dynamics, self, self.dynamics.rebuild(state.state))
 
+    def healthy(self, state):
+        """True where the motion goes on and every number of a frame is finite."""
+        numbers = (state.info.potential, state.info.temperature)
+        return self.dynamics.healthy(state.state) & jnp.all(jnp.isfinite(jnp.stack(numbers)))
+
 
 def simulate(
     dynamics: AbstractDynamics,
@@ -122,6 +127,7 @@ def simulate(
         ResultError: a trajectory is not finite any more; the message names it and the time.
     """
     positions = jnp.asarray(positions)
+    positions = positions.astype(jnp.result_type(positions, float))  # whole numbers too are places
     if positions.ndim == 0 or positions.shape[0] == 0:
         raise ValueError(
             f"simulate: positions of shape {positions.shape}; give (trajectories, ...), positions[None] for one."

@@ -16,6 +16,8 @@ from .base import AbstractDynamics
 
 #: Coordinates up to which the Hessian is made whole.
 _DENSE = 48
+#: Relative error of ω² beyond that size; in single precision the iteration need not get to round-off at all.
+_CONVERGED = 1e-4
 #: Starts beyond the first few are as stiff as those, or the run tells.
 _STARTS = 3
 #: Growth in a step below which a resonance of a bath is round-off.
@@ -49,10 +51,13 @@ def highest_squared_frequency(energy: Callable | None, masses, position: Array) 
             return np.asarray(_products(energy, root, position, vector), np.float64)[0]
 
         start = np.random.default_rng(0).normal(size=size)
-        if not np.isfinite(product(start)).all():
+        along = product(start)
+        if not np.isfinite(along).all():
             return np.nan
+        if not along.any():  # as of particles all beyond their cut-offs
+            return 0.0
         operator = LinearOperator((size, size), product)
-        largest = eigsh(operator, k=1, which="LA", v0=start, return_eigenvectors=False)[0]
+        largest = eigsh(operator, k=1, which="LA", v0=start, tol=_CONVERGED, return_eigenvectors=False)[0]
     return float(max(largest, 0.0)) if np.isfinite(largest) else np.nan
 
 
