@@ -40,6 +40,7 @@ class HMCInfo(NamedTuple):
         divergent: ΔH was not finite or above `DIVERGENCE` kT.
         irreversible: a step on curved constraints could not be undone, so the proposal was refused.
         energy_error: ΔH, kJ/mol.
+        total_energy: H at the start of the trajectory, with its new velocities, kJ/mol: what E-BFMI is made of.
         energy: prior energy U(x) after the step, kJ/mol.
         potential: −kT log p(x|y) after the step, kJ/mol: U plus the bead restraint of a soft posterior.
         step_size: ps.
@@ -51,6 +52,7 @@ class HMCInfo(NamedTuple):
     divergent: Array
     irreversible: Array
     energy_error: Array
+    total_energy: Array
     energy: Array
     potential: Array
     step_size: Array
@@ -124,6 +126,7 @@ class HMC(AbstractKernel):
         log_ratio = jnp.where(divergent | ~reversible, -jnp.inf, -error_in_kT)
         uniform = jax.random.uniform(metropolis_key, (), log_ratio.dtype)
         accepted = jnp.log1p(-uniform) < log_ratio  # 1 − u lies in (0, 1]: its logarithm is finite
+        total = jnp.sum(terms) + self.geometry.kinetic_energy(velocity).astype(terms.dtype)
         terms = jnp.where(accepted, new_terms, terms)
         info = HMCInfo(
             acceptance=jnp.exp(jnp.minimum(log_ratio, 0.0)).astype(x.dtype),
@@ -131,6 +134,7 @@ class HMC(AbstractKernel):
             divergent=divergent,
             irreversible=~reversible,
             energy_error=error,
+            total_energy=total,
             energy=jnp.sum(terms[:-2]),
             potential=jnp.sum(terms[:-1]),
             step_size=state.step_size,
