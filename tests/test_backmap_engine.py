@@ -147,6 +147,7 @@ def test_many_stages_at_once_are_those_of_one_at_a_time(engine):
         np.testing.assert_allclose(many[k], alone(program(y + 0.1 * k, key)), atol=2e-3)
 
 
+@pytest.mark.slow
 def test_refinement_gets_more_room_when_it_needs_it(monkeypatch, engine, exact):
     made, x = engine.relaxer, exact.positions + np.random.default_rng(0).normal(scale=0.01, size=exact.positions.shape)
     chunks = (10, 5, 0, 0)  # as many as usual, lest this compile anew

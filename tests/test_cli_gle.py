@@ -304,6 +304,7 @@ def test_a_temperature_off_the_target_is_told(folder, capsys):
     assert "standard errors off the target of 300 K" in said
 
 
+@pytest.mark.slow
 def test_other_integrators(folder):
     write_config(integrator="{history: {window: 0.5}}", steps="100", trajectories="2")
     assert run("--quiet", "-o", "history") == 0

@@ -100,6 +100,7 @@ def refused(capsys, pattern, *words, code=2):
     assert re.search(pattern, message), message
 
 
+@pytest.mark.slow
 def test_the_kernel_of_tagged_particles_comes_back(folder, capsys):
     write_topology()
     write_fluid("a.trr")

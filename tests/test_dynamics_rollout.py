@@ -66,6 +66,7 @@ def test_gradients_are_those_of_finite_differences(x64):
         assert float(gradient[i]) == pytest.approx(float(change), rel=1e-6, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_memory_of_a_gradient_grows_like_the_root_of_the_length():
     def bytes_of(steps, segment=None):
         def loss(height, x):

@@ -171,6 +171,7 @@ def test_gradients_by_finite_differences(x64):
 # -- training -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_blocks_are_found_from_random_positions_of_the_logits():
     """Worked example: from random starts every hardened map is the map of the blobs."""
     x, _ = blocks()
@@ -195,6 +196,7 @@ def test_blocks_are_found_from_forces_alone():
     assert same_groups(learned.assignment.groups(), TRUTH)
 
 
+@pytest.mark.slow
 def test_steps_by_hand_are_those_of_the_driver():
     x, forces = blocks(frames=30)
     schedule = optax.linear_schedule(3.0, 1.0, 10)
