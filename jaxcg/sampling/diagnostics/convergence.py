@@ -1,88 +1,277 @@
-"""Have the chains mixed? Rank-normalised split R-hat and effective sample sizes, in NumPy.
+"""Have the chains mixed? Rank-normalised split R-hat, effective sample sizes and Monte Carlo errors, in NumPy.
+
+Every function takes draws (chains, draws) of one quantity, or (chains, draws, ...) of many at once, and returns a
+float or an array (...). A quantity with fewer than four draws, with values that are not finite or that never changes
+has the answer nan: nothing can be said of it.
 
 Source: Vehtari, Gelman, Simpson, Carpenter & Bürkner, Bayesian Analysis 16, 667 (2021); the truncation of the
 autocorrelation sum is Geyer's initial monotone sequence (Statist. Sci. 7, 473, 1992).
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
-from scipy.special import ndtri
+from scipy.fft import irfft, next_fast_len, rfft
+from scipy.special import betaincinv, ndtr, ndtri
 from scipy.stats import rankdata
 
+#: Quantiles whose effective sample size is that of the tails.
+TAILS = (0.05, 0.95)
 
-def rank_normalised_r_hat(draws: np.ndarray) -> float:
+#: Numbers worked on at once: bounds the memory for thousands of quantities.
+_BLOCK = 2**21
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """How far the draws of one quantity (floats) or of many (arrays of one shape) may be trusted.
+
+    Fields:
+        mean, sd: of all draws; of an angle the circular mean and the circular standard deviation √(−2 ln R).
+        r_hat: rank-normalised split R-hat, 1 when mixed.
+        bulk, tail: effective sample sizes of the centre and of the tails.
+        mean_error, sd_error: Monte Carlo standard errors of mean and sd.
+    """
+
+    mean: Any
+    sd: Any
+    r_hat: Any
+    bulk: Any
+    tail: Any
+    mean_error: Any
+    sd_error: Any
+
+
+def convergence(draws: np.ndarray) -> Convergence:
+    """R-hat, effective sample sizes, mean and standard deviation with their errors.
+
+    Arguments:
+        draws: (chains, draws, ...).
+    """
+    draws = np.asarray(draws)
+    mean, sd = (_as_given(f(np.asarray(draws, np.float64), axis=(0, 1))) for f in (np.mean, _standard_deviation))
+    return Convergence(mean, sd, *_each(_summary, draws, outputs=5))
+
+
+def circular_convergence(angles: np.ndarray) -> Convergence:
+    """`convergence` of angles: of their cosine and sine, the worse of the two.
+
+    Arguments:
+        angles: (chains, draws, ...) radians.
+
+    Returns:
+        The `Convergence`; mean, sd and their errors in radians. The error of the direction is that of its unit vector,
+        so it is large where the angles have no preferred direction.
+    """
+    angles = np.asarray(angles, dtype=np.float64)
+    one, other = (_each(_mixing, part, outputs=3) for part in (np.cos(angles), np.sin(angles)))
+    r_hat = np.fmax(one[0], other[0])
+    bulk, tail = (np.fmin(a, b) for a, b in zip(one[1:], other[1:], strict=True))
+    mean = np.arctan2(np.sin(angles).mean(axis=(0, 1)), np.cos(angles).mean(axis=(0, 1)))
+    along, across = np.cos(angles - mean), np.sin(angles - mean)
+    length = np.clip(along.mean(axis=(0, 1)), np.finfo(np.float64).tiny, 1.0)
+    sd = np.sqrt(-2 * np.log(length))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean_error = mean_standard_error(across) / length
+        sd_error = mean_standard_error(along) / (length * sd)
+    return Convergence(*(_as_given(value) for value in (mean, sd, r_hat, bulk, tail, mean_error, sd_error)))
+
+
+def rank_normalised_r_hat(draws: np.ndarray) -> Any:
     """Rank-normalised split R-hat: the larger of its bulk and folded (tail) versions.
 
     Arguments:
-        draws: (chains, draws) of one quantity; at least 4 draws.
+        draws: (chains, draws, ...); at least 4 draws.
 
     Returns:
-        R-hat, 1 when mixed (trust below 1.01); nan with too few draws or values that never change.
+        R-hat, 1 when mixed (trust below 1.01); infinite where no chain ever moves and they differ.
     """
-    split = _split(draws)
-    if split is None:
-        return np.nan
-    folded = np.abs(split - np.median(split))
-    return max(_r_hat(_normal_scores(split)), _r_hat(_normal_scores(folded)))
+    return _each(lambda x: _ranked_r_hat(_split(x)), draws)
 
 
-def bulk_effective_sample_size(draws: np.ndarray) -> float:
-    """Effective sample size of rank-normalised split chains, for the centre of the distribution.
+def bulk_effective_sample_size(draws: np.ndarray) -> Any:
+    """Number of independent draws that would tell as much of the centre of the distribution.
 
-    Arguments:
-        draws: (chains, draws) of one quantity; at least 4 draws.
-
-    Returns:
-        Number of independent draws that would be worth as much; nan as for `rank_normalised_r_hat`.
+    Of rank-normalised split chains, so it exists for any distribution. Draws (chains, draws, ...).
     """
+    return _each(lambda x: _effective_sample_size(_normal_scores(_split(x))), draws)
+
+
+def tail_effective_sample_size(draws: np.ndarray) -> Any:
+    """The smaller of the effective sample sizes of the 5 % and the 95 % quantile. Draws (chains, draws, ...)."""
+    return _each(_tail, draws)
+
+
+def quantile_effective_sample_size(draws: np.ndarray, probability: float) -> Any:
+    """Effective sample size for the ``probability`` quantile of ``draws`` (chains, draws, ...)."""
+    _check_probability(probability)
+    return _each(lambda x: _quantile_size(x, probability), draws)
+
+
+def mean_effective_sample_size(draws: np.ndarray) -> Any:
+    """Effective sample size for the mean of ``draws`` (chains, draws, ...), not rank-normalised."""
+    return _each(lambda x: _effective_sample_size(_split(x)), draws)
+
+
+def sd_effective_sample_size(draws: np.ndarray) -> Any:
+    """Effective sample size for the standard deviation of ``draws`` (chains, draws, ...)."""
+    return _each(lambda x: _effective_sample_size(_split(_squares(x))), draws)
+
+
+def mean_standard_error(draws: np.ndarray) -> Any:
+    """Monte Carlo standard error of the mean of ``draws`` (chains, draws, ...)."""
+    return _each(_mean_error, draws)
+
+
+def sd_standard_error(draws: np.ndarray) -> Any:
+    """Monte Carlo standard error of the standard deviation of ``draws`` (chains, draws, ...).
+
+    From the error of the variance, the mean of squares, by the delta method.
+    """
+    return _each(_sd_error, draws)
+
+
+def quantile_standard_error(draws: np.ndarray, probability: float) -> Any:
+    """Monte Carlo standard error of the ``probability`` quantile of ``draws`` (chains, draws, ...).
+
+    Half the distance between the two order statistics that hold the quantile with the probability of ±1 standard
+    error, were it known from as many independent draws as its effective sample size.
+    """
+    _check_probability(probability)
+    return _each(lambda x: _quantile_error(x, probability), draws)
+
+
+def _each(statistic: Callable, draws: np.ndarray, outputs: int = 1) -> Any:
+    """``statistic`` of (quantities, chains, draws) float64 blocks of those quantities of which anything can be said."""
+    draws = np.asarray(draws)
+    if draws.ndim < 2:
+        raise ValueError(f"diagnostics: draws must be (chains, draws, ...), got shape {draws.shape}.")
+    chains, n, *shape = draws.shape
+    flat = draws.reshape(chains, n, -1)
+    found = np.full((outputs, flat.shape[2]), np.nan)
+    width = max(_BLOCK // max(chains * n, 1), 1)
+    for start in range(0, flat.shape[2] if n >= 4 else 0, width):
+        block = np.moveaxis(flat[:, :, start : start + width], 2, 0).astype(np.float64)
+        known = np.isfinite(block).all(axis=(1, 2)) & (np.ptp(_split(block), axis=(1, 2)) > 0)
+        if known.any():
+            found[:, start : start + width][:, known] = statistic(block[known])
+    answers = tuple(_as_given(row.reshape(shape)) for row in found)
+    return answers if outputs > 1 else answers[0]
+
+
+def _as_given(values) -> Any:
+    return float(values) if np.ndim(values) == 0 else values
+
+
+def _standard_deviation(draws, axis) -> Any:
+    return draws.std(axis=axis, ddof=1) if draws.shape[0] * draws.shape[1] > 1 else np.full(draws.shape[2:], np.nan)
+
+
+def _check_probability(probability: float) -> None:
+    if not 0 < probability < 1:
+        raise ValueError(f"diagnostics: the probability of a quantile lies between 0 and 1, got {probability}.")
+
+
+def _summary(draws):
+    return np.stack([*_mixing(draws), _mean_error(draws), _sd_error(draws)])
+
+
+def _mixing(draws):
     split = _split(draws)
-    return np.nan if split is None else _effective_sample_size(_normal_scores(split))
+    scores = _normal_scores(split)
+    return np.stack([_ranked_r_hat(split, scores), _effective_sample_size(scores), _tail(draws)])
 
 
-def mean_effective_sample_size(draws: np.ndarray) -> float:
-    """Effective sample size for the mean of ``draws`` (chains, draws), not rank-normalised."""
-    split = _split(draws)
-    return np.nan if split is None else _effective_sample_size(split)
+def _split(draws):
+    half = draws.shape[2] // 2
+    return np.concatenate([draws[:, :, :half], draws[:, :, -half:]], axis=1)
 
 
-def _split(draws) -> np.ndarray | None:
-    draws = np.asarray(draws, dtype=np.float64)
-    if draws.ndim != 2:
-        raise ValueError(f"diagnostics: draws must be (chains, draws), got shape {draws.shape}.")
-    half = draws.shape[1] // 2
-    if half < 2 or not np.all(np.isfinite(draws)) or np.ptp(draws) == 0:
-        return None
-    return np.concatenate([draws[:, :half], draws[:, -half:]])
+def _squares(draws):
+    return (draws - draws.mean(axis=(1, 2), keepdims=True)) ** 2
 
 
 def _normal_scores(draws):
-    ranks = rankdata(draws, method="average").reshape(draws.shape)
-    return ndtri((ranks - 0.375) / (draws.size + 0.25))
+    flat = draws.reshape(len(draws), -1)
+    ranks = rankdata(flat, method="average", axis=1).reshape(draws.shape)
+    return ndtri((ranks - 0.375) / (flat.shape[1] + 0.25))
 
 
-def _r_hat(draws) -> float:
-    n = draws.shape[1]
-    within = draws.var(axis=1, ddof=1).mean()
-    between = draws.mean(axis=1).var(ddof=1)
-    return float(np.sqrt((n - 1) / n + between / within)) if within > 0 else np.inf
+def _ranked_r_hat(split, scores=None):
+    folded = np.abs(split - np.median(split, axis=(1, 2), keepdims=True))
+    scores = _normal_scores(split) if scores is None else scores
+    return np.fmax(_r_hat(scores), _r_hat(_normal_scores(folded)))
 
 
-def _effective_sample_size(draws) -> float:
-    chains, n = draws.shape
-    centred = draws - draws.mean(axis=1, keepdims=True)
-    spectrum = np.fft.rfft(centred, 2 * n, axis=1)
-    covariance = np.fft.irfft(spectrum * spectrum.conj(), axis=1)[:, :n] / n
-    within = covariance[:, 0].mean() * n / (n - 1)
-    pooled = within * (n - 1) / n + draws.mean(axis=1).var(ddof=1)
-    if not pooled > 0:
-        return np.nan
-    correlation = 1 - (within - covariance.mean(axis=0)) / pooled
-    correlation[0] = 1
+def _r_hat(draws):
+    n = draws.shape[2]
+    within = draws.var(axis=2, ddof=1).mean(axis=1)
+    between = draws.mean(axis=2).var(axis=1, ddof=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.sqrt((n - 1) / n + between / within)
+
+
+def _mean_error(draws):
+    return draws.std(axis=(1, 2), ddof=1) / np.sqrt(_effective_sample_size(_split(draws)))
+
+
+def _sd_error(draws):
+    squares = _squares(draws)
+    variance = squares.mean(axis=(1, 2))
+    spread = (squares**2).mean(axis=(1, 2)) - variance**2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.sqrt(spread / _effective_sample_size(_split(squares)) / variance) / 2
+
+
+def _tail(draws):
+    return np.fmin(*(_quantile_size(draws, probability) for probability in TAILS))
+
+
+def _quantile_size(draws, probability: float):
+    below = draws <= np.quantile(draws, probability, axis=(1, 2), keepdims=True)
+    split = _split(below).astype(np.float64)
+    # No draw on the other side of the quantile (values with many ties): every draw says the same.
+    constant = np.ptp(split, axis=(1, 2)) == 0
+    return np.where(constant, split[0].size, _effective_sample_size(split))
+
+
+def _quantile_error(draws, probability: float):
+    size = _quantile_size(draws, probability)
+    ordered = np.sort(draws.reshape(len(draws), -1), axis=1)
+    count = ordered.shape[1]
+    low, high = (
+        betaincinv(size * probability + 1, size * (1 - probability) + 1, ndtr(sigma)) * count - 1 for sigma in (-1, 1)
+    )
+    low = np.floor(np.maximum(low, 0)).astype(int)
+    high = np.ceil(np.minimum(high, count - 1)).astype(int)
+    row = np.arange(len(ordered))
+    return (ordered[row, high] - ordered[row, low]) / 2
+
+
+def _effective_sample_size(draws):
+    """Of split chains (quantities, chains, n) → (quantities,)."""
+    quantities, chains, n = draws.shape
+    means = draws.mean(axis=2, keepdims=True)
+    length = next_fast_len(2 * n, real=True)
+    spectrum = rfft(draws - means, length, axis=2)
+    power = (spectrum.real**2 + spectrum.imag**2).mean(axis=1)  # the chains' mean covariance needs one way back
+    covariance = irfft(power, length, axis=1)[:, :n] / n
+    within = covariance[:, :1] * n / (n - 1)
+    pooled = within * (n - 1) / n + means.var(axis=1, ddof=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        correlation = 1 - (within - covariance) / pooled
+    correlation[:, 0] = 1
     # Sums of neighbouring pairs are positive and fall for a reversible chain: stop at noise, force the fall.
-    pairs = correlation[: n - n % 2].reshape(-1, 2).sum(axis=1)
+    pairs = correlation[:, : n - n % 2].reshape(quantities, -1, 2).sum(axis=2)
     last = max((n - 3) // 2, 0)
-    negative = np.flatnonzero(pairs[: last + 1] < 0)
-    last = negative[0] if negative.size else last
+    negative = pairs[:, : last + 1] < 0
+    cut = np.where(negative.any(axis=1), negative.argmax(axis=1), last)
+    kept = np.arange(pairs.shape[1]) < cut[:, None]
+    falling = np.where(kept, np.minimum.accumulate(pairs, axis=1), 0).sum(axis=1)
     # The even entry of the pair that is left out still helps antithetic chains.
-    time = -1 + 2 * np.minimum.accumulate(pairs[:last]).sum() + max(correlation[2 * last], 0)
+    time = -1 + 2 * falling + np.maximum(correlation[np.arange(quantities), 2 * cut], 0)
     size = chains * n
-    return float(min(size / max(time, 1 / np.log10(size)), size * np.log10(size)))
+    most = size * np.log10(size)
+    return np.where(pooled[:, 0] > 0, np.minimum(size / np.maximum(time, 1 / np.log10(size)), most), np.nan)
