@@ -12,6 +12,7 @@ from ...run import AbstractKernel
 from ...typing import Array, AtomScalars, AtomVectors, PRNGKeyArray, Scalar
 from ..geometry import AbstractGeometry, as_geometry
 from .differences import energy_difference, potential_terms
+from .pair_lists import PairLists
 
 #: Energy error of a trajectory, in units of kT, from which it counts as divergent.
 DIVERGENCE = 1000.0
@@ -109,17 +110,18 @@ class HMC(AbstractKernel):
         return HMCState(position=x, step_size=self.step_size.astype(x.dtype), count=jnp.zeros((), jnp.int32))
 
     def step(self, key: PRNGKeyArray, state: HMCState) -> tuple[HMCState, HMCInfo]:
-        """One trajectory and its Metropolis test; pair lists are made anew for it."""
-        posterior = self.posterior.rebuild(state.position)
+        """One trajectory and its Metropolis test; pair lists are made anew where atoms have moved too far for them."""
+        posterior = self.posterior
         velocity_key, metropolis_key = jax.random.split(key)
         x = state.position
         thermal_energy = posterior.thermal_energy
         velocity = self.geometry.thermal_velocities(velocity_key, thermal_energy, x)
         steps = jittered_steps(state.count, self.steps)
-        fresh = eqx.tree_at(lambda k: k.posterior, self, posterior)
-        new_x, new_velocity, reversible = fresh.trajectory(x, velocity, state.step_size, steps)
+        new_x, new_velocity, reversible = self.trajectory(x, velocity, state.step_size, steps)
         # Both ends in one loop: a second copy of the energy would cost more to compile than it saves.
-        terms, new_terms = lax.map(lambda end: potential_terms(posterior, self.geometry, end), jnp.stack([x, new_x]))
+        terms, new_terms = lax.map(
+            lambda end: potential_terms(posterior.rebuild(end), self.geometry, end), jnp.stack([x, new_x])
+        )
         error = energy_difference(self.geometry, terms, new_terms, velocity, new_velocity)
         error_in_kT = error / thermal_energy.astype(error.dtype)
         divergent = ~(error_in_kT < DIVERGENCE)  # true for NaN
@@ -151,21 +153,24 @@ class HMC(AbstractKernel):
         are merged. Nothing is cached between trajectories, so a state is a position and starting costs no compilation.
         """
         y = self.posterior.y.astype(x.dtype)
-        move = self.geometry
+        move, lists = self.geometry, PairLists.of(self.posterior, x)
+
+        def potential(x, arrays):
+            # The measure that the drift keeps is not that of the density where constraints are curved.
+            posterior = lists.at(arrays)
+            return posterior.potential(x) + posterior.thermal_energy * move.log_volume(x)
 
         def kick_and_drift(i, carry):
-            x, v, reversible = carry
+            x, v, reversible, arrays = carry
+            arrays = lists.fresh(arrays, x)
             end = (i == 0) | (i == steps)
             kick = jnp.where(end, 0.5 * step_size, step_size)
-            v = move.project(x, v + kick * move.acceleration(jax.grad(self._potential)(x)))
+            v = move.project(x, v + kick * move.acceleration(jax.grad(potential)(x, arrays)))
             x, v, back = move.drift(x, v, jnp.where(i < steps, step_size, 0.0), y)
-            return x, v, reversible & back
+            return x, v, reversible & back, arrays
 
-        return lax.fori_loop(0, steps + 1, kick_and_drift, (jnp.asarray(x), jnp.asarray(velocity), jnp.asarray(True)))
-
-    def _potential(self, x):
-        # The measure that the drift keeps is not that of the density where constraints are curved.
-        return self.posterior.potential(x) + self.posterior.thermal_energy * self.geometry.log_volume(x)
+        start = jnp.asarray(x), jnp.asarray(velocity), jnp.asarray(True), lists.arrays
+        return lax.fori_loop(0, steps + 1, kick_and_drift, start)[:3]
 
     def rebuild(self, state: HMCState) -> Self:
         """The same kernel with the energy's pair lists made anew around the state."""
