@@ -111,22 +111,34 @@ class HMC(AbstractKernel):
 
     def step(self, key: PRNGKeyArray, state: HMCState) -> tuple[HMCState, HMCInfo]:
         """One trajectory and its Metropolis test; pair lists are made anew where atoms have moved too far for them."""
-        posterior = self.posterior
         velocity_key, metropolis_key = jax.random.split(key)
-        x = state.position
-        thermal_energy = posterior.thermal_energy
+        x, thermal_energy = state.position, self.posterior.thermal_energy
         velocity = self.geometry.thermal_velocities(velocity_key, thermal_energy, x)
-        steps = jittered_steps(state.count, self.steps)
-        new_x, new_velocity, reversible = self.trajectory(x, velocity, state.step_size, steps)
+        x, _, info = self.transition(
+            metropolis_key, x, velocity, state.step_size, jittered_steps(state.count, self.steps)
+        )
+        return state._replace(position=x, count=state.count + 1), info
+
+    def transition(
+        self, key: PRNGKeyArray, x: AtomVectors, velocity: AtomVectors, step_size: Scalar, steps: Array
+    ) -> tuple[Array, Array, HMCInfo]:
+        """A trajectory of ``steps`` steps and its Metropolis test: ``(x, velocity, info)`` after them.
+
+        Where the proposal is refused ``x`` stays and the velocity turns round: with this the move keeps the joint law
+        of both, and velocities may be carried on instead of being drawn anew.
+        """
+        lists, thermal_energy = PairLists.of(self.posterior, x), self.posterior.thermal_energy
+        new_x, new_velocity, reversible = self.trajectory(x, velocity, step_size, steps)
         # Both ends in one loop: a second copy of the energy would cost more to compile than it saves.
         terms, new_terms = lax.map(
-            lambda end: potential_terms(posterior.rebuild(end), self.geometry, end), jnp.stack([x, new_x])
+            lambda end: potential_terms(lists.at(lists.fresh(lists.arrays, end)), self.geometry, end),
+            jnp.stack([x, new_x]),
         )
         error = energy_difference(self.geometry, terms, new_terms, velocity, new_velocity)
         error_in_kT = error / thermal_energy.astype(error.dtype)
         divergent = ~(error_in_kT < DIVERGENCE)  # true for NaN
         log_ratio = jnp.where(divergent | ~reversible, -jnp.inf, -error_in_kT)
-        uniform = jax.random.uniform(metropolis_key, (), log_ratio.dtype)
+        uniform = jax.random.uniform(key, (), log_ratio.dtype)
         accepted = jnp.log1p(-uniform) < log_ratio  # 1 − u lies in (0, 1]: its logarithm is finite
         total = jnp.sum(terms) + self.geometry.kinetic_energy(velocity).astype(terms.dtype)
         terms = jnp.where(accepted, new_terms, terms)
@@ -139,10 +151,10 @@ class HMC(AbstractKernel):
             total_energy=total,
             energy=jnp.sum(terms[:-2]),
             potential=jnp.sum(terms[:-1]),
-            step_size=state.step_size,
+            step_size=step_size,
             steps=steps,
         )
-        return state._replace(position=jnp.where(accepted, new_x, x), count=state.count + 1), info
+        return jnp.where(accepted, new_x, x), jnp.where(accepted, new_velocity, -velocity), info
 
     def trajectory(
         self, x: AtomVectors, velocity: AtomVectors, step_size: Scalar, steps: Array
