@@ -235,6 +235,24 @@ def test_a_trajectory_makes_its_list_anew(listed):
     np.testing.assert_allclose(other.position, good.position, atol=1e-6)
 
 
+def test_a_long_trajectory_is_that_of_all_pairs(x64, listed, monkeypatch):
+    # Atoms fly several skins far: with the list of the start alone they would not see each other on the way.
+    x, make = liquid(6)
+    n = len(x)
+    first = LinearMap.from_weights([0], [0], [1.0], 1, n)
+    velocity = np.random.default_rng(2).normal(size=(n, 3))
+    ends = []
+    for energy in (make(positions=x, room=(300, 9), skin=0.04), over_all_pairs(make, monkeypatch)):
+        posterior = Posterior(energy, first, jnp.asarray(x[:1]), noise=1.0)
+        kernel = HMC(posterior, np.full(n, 12.0))
+        end, *_ = quick(HMC.trajectory)(
+            kernel, jnp.asarray(x), jnp.asarray(velocity), jnp.asarray(2e-3), jnp.asarray(60)
+        )
+        ends.append(end)
+    assert np.median(np.linalg.norm(ends[1] - x, axis=1)) > 0.1
+    np.testing.assert_allclose(ends[0], ends[1], rtol=0, atol=1e-7)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

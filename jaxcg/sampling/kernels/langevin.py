@@ -10,6 +10,7 @@ from ...posterior import Posterior
 from ...run import AbstractKernel
 from ...typing import Array, AtomScalars, AtomVectors, PRNGKeyArray
 from ..geometry import AbstractGeometry, as_geometry
+from .pair_lists import PairLists
 
 
 class LangevinState(NamedTuple):
@@ -86,7 +87,14 @@ class Langevin(AbstractKernel):
         dt = self.step_size.astype(x.dtype)
         thermal_energy = self._thermal_energy()
         y = self.posterior.y.astype(x.dtype)
-        gradient, potential = jax.grad(self._potential, has_aux=True)(x)
+        lists = PairLists.of(self.posterior, x)
+        posterior = lists.at(lists.fresh(lists.arrays, x))
+
+        def potential_and_volume(x):
+            potential = posterior.potential(x)
+            return potential + posterior.thermal_energy * move.log_volume(x), potential
+
+        gradient, potential = jax.grad(potential_and_volume, has_aux=True)(x)
         v = move.project(x, state.velocity + dt * move.acceleration(gradient))
         x, v, _ = move.drift(x, v, 0.5 * dt, y)
         v = move.project(x, v)
@@ -95,10 +103,6 @@ class Langevin(AbstractKernel):
         x, v, _ = move.drift(x, v, 0.5 * dt, y)
         temperature = 2 * move.kinetic_energy(v) / (move.dimension * thermal_energy) * self.temperature
         return LangevinState(x, v, state.count + 1), LangevinInfo(potential, temperature, dt)
-
-    def _potential(self, x):
-        potential = self.posterior.potential(x)
-        return potential + self.posterior.thermal_energy * self.geometry.log_volume(x), potential
 
     def rebuild(self, state: LangevinState) -> Self:
         """The same kernel with the energy's pair lists made anew around the state."""
