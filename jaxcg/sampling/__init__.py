@@ -7,7 +7,24 @@ Kernels (`HMC`, `Langevin`) share the interface of `jaxcg.run.AbstractKernel` an
 from ..chains import Chains
 from .adaptation.heavy_hydrogens import heavy_hydrogen_masses
 from .adaptation.step_size import AdaptiveChains, DualAveraging, burn_in
-from .diagnostics.convergence import bulk_effective_sample_size, mean_effective_sample_size, rank_normalised_r_hat
+from .diagnostics.convergence import (
+    Convergence,
+    bulk_effective_sample_size,
+    circular_convergence,
+    convergence,
+    mean_effective_sample_size,
+    mean_standard_error,
+    quantile_effective_sample_size,
+    quantile_standard_error,
+    rank_normalised_r_hat,
+    sd_effective_sample_size,
+    sd_standard_error,
+    tail_effective_sample_size,
+)
+from .diagnostics.energy import SamplerHealth, energy_fraction, sampler_health
+from .diagnostics.rotamers import TorsionMixing, torsion_mixing
+from .diagnostics.torsions import Torsions, find_torsions
+from .diagnostics.verdict import Diagnosis, assess
 from .ensemble import EnsembleResult, sample
 from .geometry import AbstractGeometry, LinearGeometry
 from .kernels.hmc import HMC, HMCInfo, HMCState
@@ -18,6 +35,8 @@ __all__ = [
     "AbstractGeometry",
     "AdaptiveChains",
     "Chains",
+    "Convergence",
+    "Diagnosis",
     "DualAveraging",
     "EnsembleResult",
     "HMCInfo",
@@ -27,10 +46,26 @@ __all__ = [
     "LangevinInfo",
     "LangevinState",
     "LinearGeometry",
+    "SamplerHealth",
+    "TorsionMixing",
+    "Torsions",
+    "assess",
     "bulk_effective_sample_size",
     "burn_in",
+    "circular_convergence",
+    "convergence",
+    "energy_fraction",
+    "find_torsions",
     "heavy_hydrogen_masses",
     "mean_effective_sample_size",
+    "mean_standard_error",
+    "quantile_effective_sample_size",
+    "quantile_standard_error",
     "rank_normalised_r_hat",
     "sample",
+    "sampler_health",
+    "sd_effective_sample_size",
+    "sd_standard_error",
+    "tail_effective_sample_size",
+    "torsion_mixing",
 ]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.fft import irfft, next_fast_len, rfft
+from scipy.fft import next_fast_len
 from scipy.special import betaincinv, ndtr, ndtri
 from scipy.stats import rankdata
 
@@ -255,9 +255,9 @@ def _effective_sample_size(draws):
     quantities, chains, n = draws.shape
     means = draws.mean(axis=2, keepdims=True)
     length = next_fast_len(2 * n, real=True)
-    spectrum = rfft(draws - means, length, axis=2)
+    spectrum = np.fft.rfft(draws - means, length, axis=2)
     power = (spectrum.real**2 + spectrum.imag**2).mean(axis=1)  # the chains' mean covariance needs one way back
-    covariance = irfft(power, length, axis=1)[:, :n] / n
+    covariance = np.fft.irfft(power, length, axis=1)[:, :n] / n
     within = covariance[:, :1] * n / (n - 1)
     pooled = within * (n - 1) / n + means.var(axis=1, ddof=1)
     with np.errstate(divide="ignore", invalid="ignore"):
