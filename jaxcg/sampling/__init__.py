@@ -24,6 +24,7 @@ from .diagnostics.convergence import (
 from .diagnostics.energy import SamplerHealth, energy_fraction, sampler_health
 from .diagnostics.rotamers import TorsionMixing, torsion_mixing
 from .diagnostics.torsions import Torsions, find_torsions
+from .diagnostics.typical_set import TypicalSet, typical_set
 from .diagnostics.verdict import Diagnosis, assess
 from .ensemble import EnsembleResult, sample
 from .geometry import AbstractGeometry, LinearGeometry
@@ -49,6 +50,7 @@ __all__ = [
     "SamplerHealth",
     "TorsionMixing",
     "Torsions",
+    "TypicalSet",
     "assess",
     "bulk_effective_sample_size",
     "burn_in",
@@ -68,4 +70,5 @@ __all__ = [
     "sd_standard_error",
     "tail_effective_sample_size",
     "torsion_mixing",
+    "typical_set",
 ]
