@@ -14,10 +14,12 @@ from .coordinate import DoubleWell, HarmonicPotential, SplinePotential
 from .lennard_jones import TypedLennardJones
 from .nonbonded import Nonbonded
 from .openmm_system import from_openmm
+from .path import AbstractEnergyPath, ScaledEnergy, ScaledTerms, SoluteTempering
 from .torsion import HarmonicTorsion, PeriodicTorsion
 
 __all__ = [
     "AbstractEnergy",
+    "AbstractEnergyPath",
     "CMAPTorsion",
     "DoubleWell",
     "GeneralizedBorn",
@@ -28,6 +30,9 @@ __all__ = [
     "Neck",
     "Nonbonded",
     "PeriodicTorsion",
+    "ScaledEnergy",
+    "ScaledTerms",
+    "SoluteTempering",
     "SplinePotential",
     "SumEnergy",
     "TypedLennardJones",

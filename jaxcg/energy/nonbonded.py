@@ -63,6 +63,7 @@ class Nonbonded(AbstractAnalyticEnergy):
         positions: (atoms, 3) nm, from which the first neighbour table is made. Without them all pairs are visited until
             `rebuild`, or, for more than 3000 atoms, the energy is NaN.
         room: rows of the neighbour table, in all and of one tile; chosen from the positions when None.
+        softening: (atoms,) nm² or None: pairs are evaluated at √(r² + s_i + s_j) instead of r, so they may overlap.
 
     Raises:
         ValueError: shapes or ranges do not fit, with what to do.
@@ -81,6 +82,7 @@ class Nonbonded(AbstractAnalyticEnergy):
     pairs: AllPairs | NeighborTable
     excluded: Int[Array, "width atoms"] | None
     incidence: Incidence
+    softening: Float[Array, " atoms"] | None
     cutoff: float | None = eqx.field(static=True)
     switch: float | None = eqx.field(static=True)
     skin: float = eqx.field(static=True)
@@ -106,6 +108,7 @@ class Nonbonded(AbstractAnalyticEnergy):
         skin: float = 0.1,
         positions=None,
         room: tuple[int, int] | None = None,
+        softening=None,
     ):
         n_atoms = len(charges)
         exceptions = as_indices(exception_atoms, 2, n_atoms, "Nonbonded")
@@ -128,6 +131,7 @@ class Nonbonded(AbstractAnalyticEnergy):
         self.dielectric = leaf(dielectric, self.charges.dtype)
         self.coulomb_constant = leaf(COULOMB_CONSTANT, self.charges.dtype)
         self.incidence = Incidence(exceptions, n_atoms)
+        self.softening = None if softening is None else leaf(softening)
         self.cutoff, self.switch, self.skin = cutoff, switch, skin
         self.periodic_exceptions, self.dispersion = periodic_exceptions, dispersion
         listed = cutoff is not None and n_atoms > _DENSE_ATOMS
@@ -191,10 +195,13 @@ class Nonbonded(AbstractAnalyticEnergy):
         root = 2.0 * safe_sqrt(self.epsilons.astype(x.dtype))
         field = self._reaction_field(x.dtype)
         box = None if self.box is None else self.box.astype(x.dtype)
+        soft = () if self.softening is None else (self.softening.astype(x.dtype),)
 
         def kernel(r2, source, target, present):
             if self.cutoff is not None:
                 present = present & ~(r2 >= self.cutoff**2)  # NaN stays in sight
+            if soft:
+                r2 = r2 + (target[3] + source[3])
             sigma, depth = target[1] + source[1], target[2] * source[2]
             energy, slope = pair_energy(
                 jnp.where(present, r2, jnp.inf), target[0] * source[0], sigma, depth, field, self.switch, self.cutoff
@@ -203,7 +210,7 @@ class Nonbonded(AbstractAnalyticEnergy):
                 energy, slope = jnp.where(present, energy, 0.0), jnp.where(present, slope, 0.0)
             return energy, slope
 
-        energy, gradient = pair_gradient(kernel, x, (charges, half_sigma, root), self.pairs, box)
+        energy, gradient = pair_gradient(kernel, x, (charges, half_sigma, root, *soft), self.pairs, box)
         return 0.5 * jnp.sum(energy), gradient
 
     def _exception_sum(self, x: AtomVectors) -> tuple[Scalar, Array]:
@@ -213,7 +220,11 @@ class Nonbonded(AbstractAnalyticEnergy):
             d = minimum_image(d, self.box.astype(x.dtype))
         products = self.exception_charge_products.astype(x.dtype) * self.coulomb_constant.astype(x.dtype)
         depth = 4.0 * self.exception_epsilons.astype(x.dtype)
-        energy, slope = pair_energy(dot(d, d), products, self.exception_sigmas.astype(x.dtype), depth)
+        r2 = dot(d, d)
+        if self.softening is not None:
+            soft = self.softening.astype(x.dtype)
+            r2 = r2 + (soft[self.exception_atoms[:, 0]] + soft[self.exception_atoms[:, 1]])
+        energy, slope = pair_energy(r2, products, self.exception_sigmas.astype(x.dtype), depth)
         g = (slope * d[0], slope * d[1], slope * d[2])
         return jnp.sum(energy), self.incidence.total((g, (-g[0], -g[1], -g[2])))
 
