@@ -5,8 +5,14 @@ Kernels (`HMC`, `Langevin`) share the interface of `jaxcg.run.AbstractKernel` an
 """
 
 from ..chains import Chains
+from .adaptation.burn_in import BurnIn, burn_in
+from .adaptation.curvature import bonded_stiffness, mean_hessian
 from .adaptation.heavy_hydrogens import heavy_hydrogen_masses
-from .adaptation.step_size import AdaptiveChains, DualAveraging, burn_in
+from .adaptation.metric import covariance_geometry, stiffness_geometry, variance_geometry
+from .adaptation.moments import Moments
+from .adaptation.step_size import AdaptiveChains, DualAveraging
+from .adaptation.trajectory_length import SelfTuningChains, SelfTuningState
+from .adaptation.warm_up import WarmUp, warm_up
 from .diagnostics.convergence import (
     Convergence,
     bulk_effective_sample_size,
@@ -28,6 +34,9 @@ from .diagnostics.typical_set import TypicalSet, typical_set
 from .diagnostics.verdict import Diagnosis, assess
 from .ensemble import EnsembleResult, sample
 from .geometry import AbstractGeometry, LinearGeometry
+from .geometry.atom_blocks import AtomBlocks
+from .geometry.blocks import BlockGeometry
+from .kernels.generalized_hmc import GeneralizedHMC, GeneralizedHMCState
 from .kernels.hmc import HMC, HMCInfo, HMCState
 from .kernels.langevin import Heating, Langevin, LangevinInfo, LangevinState
 
@@ -35,11 +44,16 @@ __all__ = [
     "HMC",
     "AbstractGeometry",
     "AdaptiveChains",
+    "AtomBlocks",
+    "BlockGeometry",
+    "BurnIn",
     "Chains",
     "Convergence",
     "Diagnosis",
     "DualAveraging",
     "EnsembleResult",
+    "GeneralizedHMC",
+    "GeneralizedHMCState",
     "HMCInfo",
     "HMCState",
     "Heating",
@@ -47,19 +61,26 @@ __all__ = [
     "LangevinInfo",
     "LangevinState",
     "LinearGeometry",
+    "Moments",
     "SamplerHealth",
+    "SelfTuningChains",
+    "SelfTuningState",
     "TorsionMixing",
     "Torsions",
     "TypicalSet",
+    "WarmUp",
     "assess",
+    "bonded_stiffness",
     "bulk_effective_sample_size",
     "burn_in",
     "circular_convergence",
     "convergence",
+    "covariance_geometry",
     "energy_fraction",
     "find_torsions",
     "heavy_hydrogen_masses",
     "mean_effective_sample_size",
+    "mean_hessian",
     "mean_standard_error",
     "quantile_effective_sample_size",
     "quantile_standard_error",
@@ -68,7 +89,10 @@ __all__ = [
     "sampler_health",
     "sd_effective_sample_size",
     "sd_standard_error",
+    "stiffness_geometry",
     "tail_effective_sample_size",
     "torsion_mixing",
     "typical_set",
+    "variance_geometry",
+    "warm_up",
 ]

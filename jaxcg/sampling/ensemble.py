@@ -15,7 +15,8 @@ from ..posterior import Posterior
 from ..run import run
 from ..typing import Array, AtomScalars, PRNGKeyArray
 from ..units import GAS_CONSTANT
-from .adaptation.step_size import GRADIENTS_PER_CHUNK, AdaptiveChains, burn_in
+from .adaptation.burn_in import burn_in
+from .adaptation.step_size import GRADIENTS_PER_CHUNK, AdaptiveChains
 from .diagnostics.convergence import bulk_effective_sample_size, rank_normalised_r_hat
 from .kernels.hmc import HMC
 

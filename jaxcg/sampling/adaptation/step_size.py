@@ -1,18 +1,14 @@
-"""Finding a step size by dual averaging, and warming chains up from minima."""
+"""Finding a step size by dual averaging."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import equinox as eqx
 import jax.numpy as jnp
-import numpy as np
 
 from ...chains import Chains
-from ...posterior import Posterior
-from ...run import AbstractKernel, run
-from ...typing import Array, AtomScalars, PRNGKeyArray, Scalar
+from ...run import AbstractKernel
+from ...typing import Array, PRNGKeyArray, Scalar
 from ..kernels.hmc import HMCInfo, HMCState
-from ..kernels.langevin import Heating, Langevin
 
 #: Gradient evaluations between two reports of progress, checkpoints and checks, over all chains.
 GRADIENTS_PER_CHUNK = 1500
@@ -120,67 +116,3 @@ class AdaptiveChains(AbstractKernel):
 
     def _first_step_size(self) -> Array:
         return self.chains.kernel.step_size  # pyright: ignore[reportAttributeAccessIssue]
-
-
-class BurnIn(NamedTuple):
-    """Result of `burn_in`.
-
-    Fields:
-        positions: (chains, atoms, 3) nm.
-        temperature: (chains,) kinetic temperature in K, mean of the last fifth of the steps.
-        potential: (steps, chains) −kT log p(x|y) before each step, kJ/mol; the first row is that of the starts.
-    """
-
-    positions: Array
-    temperature: np.ndarray
-    potential: np.ndarray
-
-
-def burn_in(
-    posterior: Posterior,
-    positions: Array,
-    key: PRNGKeyArray,
-    *,
-    masses: AtomScalars,
-    heat: int = 750,
-    hold: int = 750,
-    step_size: float = 0.001,
-    friction: float = 20.0,
-    progress: Callable[[int, int, Any], None] | None = None,
-    checkpoint=None,
-) -> BurnIn:
-    """Brings chains from minima to the temperature of the posterior by constrained Langevin dynamics.
-
-    Arguments:
-        posterior: the target.
-        positions: (chains, atoms, 3) minima, nm.
-        key: random key.
-        masses: (atoms,) amu.
-        heat: steps over which temperature (from 3 %) and step size (from a quarter) grow.
-        hold: steps at full temperature after that.
-        step_size: ps, at full temperature.
-        friction: 1/ps.
-        progress, checkpoint: see `jaxcg.run.run`.
-
-    Returns:
-        The `BurnIn`.
-
-    Raises:
-        ResultError: a chain did not stay finite.
-    """
-    langevin = Langevin(posterior, masses, step_size=step_size, friction=friction)
-    heating = Heating(
-        langevin, ramp=heat, start_temperature=0.03 * float(posterior.temperature), start_step_size=0.25 * step_size
-    )
-    kernel = Chains(heating)
-    state = kernel.init(key, positions)
-    chunk = max(GRADIENTS_PER_CHUNK // positions.shape[0], 10)
-    result = run(
-        kernel, state, key, heat + hold, chunk=chunk, progress=progress, checkpoint=checkpoint, label="burn-in"
-    )
-    tail = max((heat + hold) // 5, 1)
-    return BurnIn(
-        positions=result.state.position,
-        temperature=result.infos.temperature[-tail:].mean(axis=0),
-        potential=result.infos.potential,
-    )
