@@ -97,8 +97,8 @@ class SoluteTempering(AbstractEnergyPath):
     region: Float[Array, " atoms"]
     separation: Float[Array, ""]
 
-    def __init__(self, region: AtomScalars, *, separation: float = 0.0):
-        self.region = leaf(jnp.asarray(region, jnp.result_type(float)))
+    def __init__(self, region: AtomScalars, *, separation: Scalar | float = 0.0):
+        self.region = jnp.asarray(region)
         self.separation = leaf(separation, self.region.dtype)
 
     def __call__(self, energy: AbstractEnergy, coupling: Scalar | float) -> SumEnergy:

@@ -127,8 +127,22 @@ class HMC(AbstractKernel):
         Where the proposal is refused ``x`` stays and the velocity turns round: with this the move keeps the joint law
         of both, and velocities may be carried on instead of being drawn anew.
         """
+        proposal = self.trajectory(x, velocity, step_size, steps)
+        return self.metropolis(key, x, velocity, proposal, step_size, steps)
+
+    def metropolis(
+        self,
+        key: PRNGKeyArray,
+        x: AtomVectors,
+        velocity: AtomVectors,
+        proposal: tuple[Array, Array, Array],
+        step_size: Scalar,
+        steps: Array,
+    ) -> tuple[Array, Array, HMCInfo]:
+        """The test of a ``proposal`` (x, velocity, reversible) from any map that is undone by turning velocities round
+        and keeps volumes, in ``steps`` steps of ``step_size``: ``(x, velocity, info)`` after it."""
+        new_x, new_velocity, reversible = proposal
         lists, thermal_energy = PairLists.of(self.posterior, x), self.posterior.thermal_energy
-        new_x, new_velocity, reversible = self.trajectory(x, velocity, step_size, steps)
         # Both ends in one loop: a second copy of the energy would cost more to compile than it saves.
         terms, new_terms = lax.map(
             lambda end: potential_terms(lists.at(lists.fresh(lists.arrays, end)), self.geometry, end),
