@@ -116,8 +116,8 @@ class Diagnosis:
             lines.append(f"May be trusted: {self._mixed()}.")
         return "\n".join([*lines, *self.notes])
 
-    def table(self, rows: int | None = None) -> str:
-        """The figures as text, at most so many ``rows``."""
+    def cells(self, rows: int | None = None) -> list[tuple[str, ...]]:
+        """The figures as a table of texts, the head first; at most so many ``rows``."""
         head = ("quantity", "mean", "error", "R-hat", "bulk ESS", "tail ESS", "changes", "trust")
         body = [
             (
@@ -131,12 +131,16 @@ class Diagnosis:
             )
             for row in self.rows[:rows]
         ]
-        widths = [max(len(line[k]) for line in (head, *body)) for k in range(len(head))]
-        lines = []
-        for line in (head, *body):
-            cells = [line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:]))]
-            lines.append("  ".join(cells).rstrip())
-        return "\n".join(lines)
+        return [head, *body]
+
+    def table(self, rows: int | None = None) -> str:
+        """`cells` as text in columns."""
+        lines = self.cells(rows)
+        widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
+        return "\n".join(
+            "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:]))]).rstrip()
+            for line in lines
+        )
 
     def statistics(self) -> dict[str, Any]:
         """Plain numbers, strings and lists, for files; what is not known is None."""
