@@ -1,0 +1,1 @@
+"""Many frames times many chains in one batch: what `jaxcg sample` runs."""
