@@ -111,7 +111,8 @@ def map_search(
         x0, optimizer, steps, tolerance: as for `map_estimate`.
         fibre: that of the posterior's map with unit masses; searches that are to share a batch must share it.
     """
-    fibre = posterior.mapping.fibre() if fibre is None else fibre
+    mapping = posterior.linear_map("map_estimate")
+    fibre = mapping.fibre() if fibre is None else fibre
     optimizer = optax.with_extra_args_support(default_optimizer() if optimizer is None else optimizer)
     x0 = np.asarray(x0)
     limits = np.asarray(CHUNK, np.int32), np.asarray(steps, np.int32), np.asarray(tolerance, x0.dtype)

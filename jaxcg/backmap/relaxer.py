@@ -360,7 +360,7 @@ def relax(posterior: Posterior, system: System, key: PRNGKeyArray) -> Relaxed:
         system: the molecule.
         key: random key.
     """
-    relaxer = Relaxer(system, posterior.energy, posterior.mapping, temperature=float(posterior.temperature))
+    relaxer = Relaxer(system, posterior.energy, posterior.linear_map("relax"), temperature=float(posterior.temperature))
     noise = None if posterior.noise is None else float(posterior.noise)
     return relaxer.relax(np.asarray(posterior.y), key, noise=noise)
 

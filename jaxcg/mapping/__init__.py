@@ -22,6 +22,7 @@ from .many_frames import FrameMapper, map_frames
 from .optimal_force_maps import ForceMapFit, ForceMoments, bonded_neighbours, force_variance, optimal_force_map
 from .pseudoinverse import MinimumNorm, Reconstruction, minimum_norm
 from .replicated import JoinedMap, ReplicatedMap
+from .rigid_bonds import RigidBonds
 from .virtual_sites import Site, VirtualSites, with_virtual_sites
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "Reconstruction",
     "ReferenceFrameMap",
     "ReplicatedMap",
+    "RigidBonds",
     "Site",
     "SoftAssignment",
     "Split",

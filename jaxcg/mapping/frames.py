@@ -129,6 +129,10 @@ class FrameMap(AbstractFrameMap):
             raise ValueError("FrameMap: place needs fragments; build the map with FrameMap.of(..., reference=x).")
         return self._layout.place(self._body, centers, rotations)
 
+    def members(self) -> tuple[np.ndarray, np.ndarray]:
+        """The atoms of every bead as index pairs ``(bead, atom)``."""
+        return self._layout.members()
+
     def degenerate(self, x: AtomVectors, tolerance: float = 1e-3) -> "FrameReport":
         """Which beads of ``x`` have an orientation that their inertia leaves open; on the host.
 
@@ -232,6 +236,10 @@ class ReferenceFrameMap(AbstractFrameMap):
         beads sit at the mean of the places their beads give them; atoms in no bead at the origin.
         """
         return self._layout.place(self._body, centers, rotations)
+
+    def members(self) -> tuple[np.ndarray, np.ndarray]:
+        """The atoms of every bead as index pairs ``(bead, atom)``."""
+        return self._layout.members()
 
 
 @dataclass(frozen=True)
@@ -346,6 +354,11 @@ class _Layout(eqx.Module):
             n_atoms=n_atoms,
             width=width,
         )
+
+    def members(self) -> tuple[np.ndarray, np.ndarray]:
+        """(bead, atom) of every filled slot."""
+        slot = np.flatnonzero(np.asarray(self.filled[0]) > 0)
+        return slot // self.width, np.asarray(self.index[0])[slot]
 
     def shares(self, dtype) -> Array:
         """(beads, width) mass fractions."""

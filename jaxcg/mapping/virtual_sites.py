@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
+from scipy.sparse import coo_array
 
 from ..typing import Array, AtomVectors, BeadVectors, Bool, Float
 from ._sparse import SparseMatrix
@@ -86,6 +87,15 @@ class VirtualSites(AbstractMap):
         for stage in self._stages:
             y = jnp.concatenate([y, stage(y)[0]])
         return y[self._order]
+
+    @property
+    def order(self) -> np.ndarray:
+        """(beads,) place of each bead among the base's beads and, after them, the sites stage by stage."""
+        return self._order
+
+    def stage_patterns(self) -> tuple[coo_array, ...]:
+        """For each stage of sites a (sites, beads placed before) array that is 1 where a site uses a bead."""
+        return tuple(stage.pattern() for stage in self._stages)
 
     def definedness(self, x: AtomVectors) -> Float[Array, " sites"]:
         """How well the construction of each non-linear site is defined at ``x``: 1 at best, 0 where it is not.
@@ -182,6 +192,12 @@ class _Stage(eqx.Module):
         if group[0].kind == "3fad":
             parameters[0] = np.deg2rad(parameters[0])
         return _Stage(pick, parameters, group[0].kind)
+
+    def pattern(self) -> coo_array:
+        """(sites, beads so far), 1 where a site is constructed on a bead."""
+        row, bead, _ = self.pick.entries()
+        sites = self.parameters.shape[1]
+        return coo_array((np.ones(len(row)), (row % sites, bead)), shape=(sites, self.pick.n_columns))
 
     def __call__(self, y):
         """Positions (sites, 3) and how well they are defined (sites,)."""

@@ -33,7 +33,7 @@ from .diagnostics.torsions import Torsions, find_torsions
 from .diagnostics.typical_set import TypicalSet, typical_set
 from .diagnostics.verdict import Diagnosis, assess
 from .ensemble import EnsembleResult, sample
-from .geometry import AbstractGeometry, LinearGeometry
+from .geometry import AbstractGeometry, ConstrainedGeometry, LinearGeometry, check_start
 from .geometry.atom_blocks import AtomBlocks
 from .geometry.blocks import BlockGeometry
 from .kernels.generalized_hmc import GeneralizedHMC, GeneralizedHMCState
@@ -48,6 +48,7 @@ __all__ = [
     "BlockGeometry",
     "BurnIn",
     "Chains",
+    "ConstrainedGeometry",
     "Convergence",
     "Diagnosis",
     "DualAveraging",
@@ -73,6 +74,7 @@ __all__ = [
     "bonded_stiffness",
     "bulk_effective_sample_size",
     "burn_in",
+    "check_start",
     "circular_convergence",
     "convergence",
     "covariance_geometry",

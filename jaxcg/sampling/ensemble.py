@@ -18,6 +18,7 @@ from ..units import GAS_CONSTANT
 from .adaptation.burn_in import burn_in
 from .adaptation.step_size import GRADIENTS_PER_CHUNK, AdaptiveChains
 from .diagnostics.convergence import bulk_effective_sample_size, rank_normalised_r_hat
+from .geometry import as_geometry, check_start
 from .kernels.hmc import HMC
 
 #: Trajectories per chain below which R-hat and effective sample sizes say nothing.
@@ -137,14 +138,11 @@ def sample(
         The `EnsembleResult`.
 
     Raises:
-        ValueError: shapes do not fit.
+        ValueError: shapes do not fit, or a start is far from what the posterior holds exactly (`check_start`).
         ResultError: a chain did not stay finite, or none of its trajectories was accepted.
     """
     positions = jnp.asarray(positions)
-    if positions.ndim != 3 or positions.shape[1:] != (posterior.mapping.n_atoms, 3):
-        raise ValueError(
-            f"sample: positions has shape {positions.shape}, expected (chains, {posterior.mapping.n_atoms}, 3)."
-        )
+    check_start(posterior, positions)
     if samples < 1:
         raise ValueError(f"sample: samples is {samples}, ask for at least one.")
     chains = positions.shape[0]
@@ -276,10 +274,13 @@ def _observe(state):
 
 def _on_fibre(posterior: Posterior, x: np.ndarray, masses) -> np.ndarray:
     """Samples (samples, atoms, 3) moved by their last float32 digits to the fibre, in float64."""
-    if not posterior.exact:
-        return x
     with jax.enable_x64(True):
-        fibre = posterior.mapping.fibre(np.asarray(masses, dtype=np.float64))
-        y = jnp.asarray(np.asarray(posterior.y, dtype=np.float64))
-        retract = jax.jit(lambda one: fibre.retract(fibre.retract(one, y), y))
+        posterior, masses = jax.tree.map(_double, (posterior, masses))
+        geometry = as_geometry(posterior, masses)
+        retract = jax.jit(lambda one: geometry.retract(geometry.retract(one, posterior.y), posterior.y))
         return np.stack([np.asarray(retract(jnp.asarray(one))) for one in x])
+
+
+def _double(leaf):
+    floating = hasattr(leaf, "dtype") and np.issubdtype(leaf.dtype, np.floating)
+    return jnp.asarray(np.asarray(leaf, dtype=np.float64)) if floating else leaf

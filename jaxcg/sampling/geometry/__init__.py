@@ -3,11 +3,19 @@
 from ...posterior import Posterior
 from ...typing import AtomScalars
 from .base import AbstractGeometry
+from .constrained import ConstrainedGeometry
 from .linear import LinearGeometry
+from .start import check_start
 
-__all__ = ["AbstractGeometry", "LinearGeometry", "as_geometry"]
+__all__ = ["AbstractGeometry", "ConstrainedGeometry", "LinearGeometry", "as_geometry", "check_start"]
 
 
 def as_geometry(posterior: Posterior, masses: AtomScalars | AbstractGeometry) -> AbstractGeometry:
-    """The geometry that holds the beads of ``posterior``, with ``masses`` (atoms,) in amu; a geometry stays itself."""
-    return masses if isinstance(masses, AbstractGeometry) else LinearGeometry(posterior, masses)
+    """The geometry that holds what ``posterior`` holds exactly, with ``masses`` (atoms,) in amu.
+
+    Straight lines on a flat fibre for a linear map without rigid bonds and for the soft likelihood, RATTLE where
+    constraints are curved; a geometry stays itself.
+    """
+    if isinstance(masses, AbstractGeometry):
+        return masses
+    return LinearGeometry(posterior, masses) if posterior.linear else ConstrainedGeometry(posterior, masses)

@@ -4,7 +4,7 @@ from abc import abstractmethod
 
 import equinox as eqx
 
-from ...typing import Array, AtomVectors, BeadVectors, PRNGKeyArray, Scalar
+from ...typing import Array, AtomVectors, BeadArray, PRNGKeyArray, Scalar
 
 
 class AbstractGeometry(eqx.Module):
@@ -18,7 +18,7 @@ class AbstractGeometry(eqx.Module):
     dimension: eqx.AbstractVar[int]
 
     @abstractmethod
-    def retract(self, x: AtomVectors, y: BeadVectors) -> Array:
+    def retract(self, x: AtomVectors, y: BeadArray) -> Array:
         """An allowed position near ``x``."""
 
     @abstractmethod
@@ -35,7 +35,7 @@ class AbstractGeometry(eqx.Module):
 
     @abstractmethod
     def drift(
-        self, x: AtomVectors, velocity: AtomVectors, time: Scalar | float, y: BeadVectors
+        self, x: AtomVectors, velocity: AtomVectors, time: Scalar | float, y: BeadArray
     ) -> tuple[Array, Array, Array]:
         """Free motion for ``time`` ps: ``(x, velocity, reversible)``.
 
