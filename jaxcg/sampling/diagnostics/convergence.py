@@ -210,7 +210,11 @@ def _r_hat(draws):
     within = draws.var(axis=2, ddof=1).mean(axis=1)
     between = draws.mean(axis=2).var(axis=1, ddof=1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.sqrt((n - 1) / n + between / within)
+        ratio = np.sqrt((n - 1) / n + between / within)
+    # Without round-off: chains that never move have no spread within, equal ones none between either.
+    still = np.ptp(draws, axis=2).max(axis=1) == 0
+    equal = np.ptp(draws, axis=(1, 2)) == 0
+    return np.where(equal, np.nan, np.where(still, np.inf, ratio))
 
 
 def _mean_error(draws):

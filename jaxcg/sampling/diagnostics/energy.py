@@ -70,5 +70,5 @@ def energy_fraction(total_energies: np.ndarray) -> np.ndarray:
     if h.shape[1] < 4:
         return np.full(len(h), np.nan)
     with np.errstate(divide="ignore", invalid="ignore"):
-        fraction = (np.diff(h, axis=1) ** 2).mean(axis=1) / h.var(axis=1)
+        fraction = (np.diff(h, axis=1) ** 2).mean(axis=1) / h.var(axis=1, ddof=1)
     return np.where(np.isfinite(fraction), fraction, np.nan)
