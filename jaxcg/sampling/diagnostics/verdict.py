@@ -158,7 +158,7 @@ class Diagnosis:
         good, local = (sum(row.trust == trust for row in torsions) for trust in ("yes", "local"))
         parts = observables[:8] + ([f"{len(observables) - 8} more"] if len(observables) > 8 else [])
         parts += [f"{good} of {len(torsions)} torsions"] if good else []
-        parts += [f"{local} torsions within one well"] if local else []
+        parts += [f"{local} torsion{'s' * (local > 1)} within one well"] if local else []
         return ", ".join(parts) if parts else "nothing"
 
 
@@ -196,7 +196,7 @@ def assess(
     notes = []
     if torsions is not None:
         found = [_torsion(torsions, i) for i in range(len(torsions.torsions))]
-        for i in sorted(range(len(found)), key=lambda i: -_severity(found[i])):
+        for i in sorted(range(len(found)), key=lambda i: (_ORDER.index(found[i].trust), -_severity(found[i]))):
             rows.append(found[i])
             if found[i].trust in ("no", "nearly"):
                 words = _complaint(found[i]) + _differences(torsions, i)
@@ -210,6 +210,7 @@ def assess(
     return Diagnosis(grade, tuple(findings), tuple(notes), tuple(rows))
 
 
+_ORDER: tuple[Trust, ...] = ("no", "nearly", "unknown", "local", "yes")
 _HEADS = {
     "trusted": "May be trusted",
     "trusted in part": "May be trusted in part",
