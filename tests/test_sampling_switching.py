@@ -1,0 +1,128 @@
+"""Excursions through softened energies: exact on a torsion whose law is known by quadrature, reversible, of use."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from molecules import quick
+
+from jaxcg.energy import HarmonicAngle, HarmonicBond, PeriodicTorsion
+from jaxcg.mapping import LinearMap
+from jaxcg.posterior import Posterior
+from jaxcg.run import run
+from jaxcg.sampling import HMC, Chains, Torsions, mean_effective_sample_size
+from jaxcg.sampling.tempering.switching import SwitchingHMC
+from jaxcg.units import GAS_CONSTANT
+
+KEY = jax.random.key(0)
+KT = GAS_CONSTANT * 300.0
+MASSES = np.full(4, 14.0)
+CHAINS = 16
+TORSION = Torsions(["phi"], ["phi"], ["threefold"], [[0, 1, 2, 3]])
+
+
+def butane(dtype=np.float32):
+    """Four atoms in a chain whose centre is held. Bonds, angles and the torsion are independent: the law of the torsion
+    is exp(−V(φ)/kT). Its barriers are 10 kT, its wells not equally deep, one wide bead holds the centre."""
+    stiffness = np.array([5.0, 0.8]) * KT
+    energy = (
+        HarmonicBond([[0, 1], [1, 2], [2, 3]], [0.15] * 3, [5e3] * 3, n_atoms=4)
+        + HarmonicAngle([[0, 1, 2], [1, 2, 3]], [1.95] * 2, [100.0] * 2, n_atoms=4)
+        + PeriodicTorsion([[0, 1, 2, 3]] * 2, [3, 1], [0.0, 2.0], stiffness, n_atoms=4)
+    )
+    energy = jax.tree.map(lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, energy)
+    mapping = LinearMap.center_of_mass([[0, 1, 2, 3]], MASSES)
+    start = np.array([[0, 0, 0], [0.15, 0, 0], [0.2055, 0.1394, 0], [0.1455, 0.2, 0.12]], dtype)
+    return Posterior(energy, mapping, mapping(jnp.asarray(start)), 300.0), start
+
+
+def weights():
+    """Probability of the wells around 60°, 180° and 300°."""
+    phi = (np.arange(36000) + 0.5) / 100
+    radians = np.deg2rad(phi)
+    density = np.exp(-5 * (1 + np.cos(3 * radians)) - 0.8 * (1 + np.cos(radians - 2.0)))
+    return np.bincount((phi // 120).astype(int), density) / density.sum()
+
+
+def kernel(posterior, **settings):
+    hmc = HMC(posterior, MASSES, step_size=0.011, steps=4)
+    return SwitchingHMC(hmc, np.ones((1, 4)), **{"excursion": 60, "coupling": 0.0, "hold": 0.6} | settings)
+
+
+def positions(state):
+    return state.position
+
+
+@pytest.fixture(scope="module")
+def result():
+    posterior, start = butane()
+    chains = Chains(kernel(posterior), vectorized=True)
+    state = chains.init(KEY, jnp.asarray(np.repeat(start[None], CHAINS, axis=0)))
+    return run(chains, state, KEY, 600, observe=positions, chunk=300)
+
+
+def wells(result):
+    angles = np.rad2deg(TORSION.along(result.observations[100:])[..., 0]) % 360
+    return (angles // 120).astype(int).T
+
+
+def test_the_law_of_a_torsion(result):
+    well = wells(result)
+    for number, weight in enumerate(weights()):
+        draws = (well == number).astype(float)
+        effective = mean_effective_sample_size(draws)
+        error = draws.std() / np.sqrt(effective)
+        assert effective > 300
+        assert abs(draws.mean() - weight) < 4 * error
+    # The shape of the wells too, not their weights alone.
+    angles = TORSION.along(result.observations[100:])[..., 0]
+    phi = np.deg2rad((np.arange(36000) + 0.5) / 100)
+    density = np.exp(-5 * (1 + np.cos(3 * phi)) - 0.8 * (1 + np.cos(phi - 2.0)))
+    inside = np.cos(3 * angles).T
+    error = inside.std() / np.sqrt(mean_effective_sample_size(inside))
+    assert abs(inside.mean() - (np.cos(3 * phi) * density).sum() / density.sum()) < 4 * error
+
+
+def test_only_excursions_change_wells(result):
+    well, excursion = wells(result), result.infos.excursion[101:, 0]
+    changes = np.diff(well, axis=1) != 0
+    assert changes[:, excursion].mean() > 0.05
+    assert changes[:, ~excursion].mean() < 0.002
+    infos = result.infos
+    # Work is done, and the test refuses some of it.
+    assert 0.15 < infos.acceptance[infos.excursion].mean() < 0.95
+    np.testing.assert_array_equal(infos.region, np.where(infos.excursion, 0, -1))
+    assert 45 <= infos.steps[infos.excursion].min() < infos.steps[infos.excursion].max() <= 75
+
+
+def test_an_excursion_is_undone_by_turning_round(x64):
+    posterior, start = butane(np.float64)
+    switching = kernel(posterior, separation=0.0)
+    move = quick(lambda *arguments: switching.trajectory(*arguments))
+    x = switching.init(KEY, jnp.asarray(start)).position
+    v = switching.hmc.geometry.thermal_velocities(KEY, posterior.thermal_energy, x)
+    arguments = jnp.asarray(0.004), jnp.asarray(61), jnp.ones(4), jnp.asarray(0.9)
+    there, velocity, _ = move(x, v, *arguments)
+    back, turned, _ = move(there, -velocity, *arguments)
+    assert float(jnp.abs(there - x).max()) > 0.05
+    np.testing.assert_allclose(back, x, atol=1e-10)
+    np.testing.assert_allclose(turned, -v, atol=1e-8)
+    # Volumes are kept: the Jacobian of (position, velocity) on the fibre, along an orthonormal basis of it.
+    basis = jnp.kron(jnp.asarray(np.linalg.svd(np.ones((1, 4)))[2][1:]), jnp.eye(3))
+
+    def flow(z):
+        d, w = (z.reshape(2, 9) @ basis).reshape(2, 4, 3)
+        end, final, _ = switching.trajectory(x + d, v + w, *arguments)
+        return jnp.concatenate([basis @ (end - x).ravel(), basis @ (final - v).ravel()])
+
+    jacobian = quick(jax.jacfwd(flow))(jnp.zeros(18))
+    assert abs(float(jnp.linalg.slogdet(jacobian)[1])) < 1e-6
+
+
+def test_clear_errors():
+    posterior, _ = butane()
+    hmc = HMC(posterior, MASSES)
+    with pytest.raises(ValueError, match="expected \\(regions, 4\\)"):
+        SwitchingHMC(hmc, np.ones((1, 5)))
+    with pytest.raises(ValueError, match="coupling"):
+        SwitchingHMC(hmc, np.ones((1, 4)), coupling=1.5)
