@@ -13,7 +13,7 @@ CHAINS, DRAWS = 4, 200
 
 @pytest.fixture(scope="module")
 def section():
-    quantities = {"energy / kJ mol⁻¹": RNG.normal(size=(CHAINS, DRAWS)) + [[0], [0], [0], [3]]}
+    quantities = {"energy / kJ mol⁻¹": RNG.normal(size=(CHAINS, DRAWS)) + np.array([[0], [0], [0], [3]])}
     torsions = Torsions(
         ["chi1 of LYS 33", "omega of GLY 9"], ["chi1", "omega"], ["threefold", "planar"], [range(4), range(4)]
     )
@@ -54,6 +54,6 @@ def test_section_has_every_picture(section):
 
 
 def test_rank_plot_names_the_strange_chain(section):
-    text = ranks(RNG.normal(size=(CHAINS, 1000)) + [[0], [0], [2], [0]], "energy")
+    text = ranks(RNG.normal(size=(CHAINS, 1000)) + np.array([[0], [0], [2], [0]]), "energy")
     assert "chain 2" in text
     assert "chain" not in ranks(RNG.normal(size=(CHAINS, 1000)), "energy")
