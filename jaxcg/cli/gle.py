@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from .claims import claimed, interrupted
 from .environment import configure_jax
-from .exit_codes import INTERRUPTED, TERMINATED
 from .gle_example import EXAMPLE
 from .interrupts import Terminated
 from .progress import Progress
@@ -71,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
             configure_jax()
             summary, finished = _run(options, progress)
     except (KeyboardInterrupt, Terminated) as interruption:
-        return _interrupted(options, isinstance(interruption, Terminated))
+        return interrupted(options, terminated=isinstance(interruption, Terminated))
     seconds = {} if finished else progress.seconds
     if options.json:
         report = {**summary, "output": str(Path(options.output)), "already_finished": finished, "seconds": seconds}
@@ -90,7 +86,7 @@ def _run(options: argparse.Namespace, progress: Progress) -> tuple[dict[str, Any
 
     config, target = read_gle_config(options.config), Path(options.output)
     wanted = json.loads(json.dumps(identity(config)))
-    with _claimed(target):
+    with claimed(target):
         finished = None if options.force else _found(target, wanted)
         if finished is not None:
             _clear(target / RUNNING)
@@ -101,35 +97,6 @@ def _run(options: argparse.Namespace, progress: Progress) -> tuple[dict[str, Any
             _clear(target / RUNNING, *_own_files(target))
         write_text(target / RUNNING / "config.json", json.dumps(wanted, indent=1))
         return run_gle(config, prepared, target, draw=draw_trajectory, progress=progress), False
-
-
-@contextmanager
-def _claimed(target: Path) -> Iterator[None]:
-    """Keeps a second process out of the folder for as long as this one works in it."""
-    from ..io.dynamics.gle_run import RUNNING
-
-    if target.exists() and not target.is_dir():
-        raise InputError(f"{target}: is a file, not a folder; choose another name with -o.")
-    made = not target.exists()
-    try:
-        (target / RUNNING).mkdir(parents=True, exist_ok=True)
-        handle = os.open(target / RUNNING, os.O_RDONLY)
-    except OSError as error:
-        raise InputError(f"{target}: cannot be written ({error.strerror}); choose another with -o.") from None
-    try:
-        import fcntl
-
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(f"{target}: another process is running in this folder.") from None
-        yield
-    finally:
-        os.close(handle)
-        # What holds nothing was not begun.
-        for folder in (target / RUNNING, target) if made else (target / RUNNING,):
-            if folder.is_dir() and not os.listdir(folder):
-                folder.rmdir()
 
 
 def _found(target: Path, wanted: dict[str, Any]) -> dict[str, Any] | None:
@@ -195,15 +162,6 @@ def _difference(there: dict, here: dict) -> str:
 def _short(value) -> str:
     text = "not given" if value is None else f"{value:g}" if isinstance(value, float) else json.dumps(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _interrupted(options: argparse.Namespace, terminated: bool) -> int:
-    line = f"{'terminated' if terminated else 'interrupted'}; the same command goes on from the last checkpoint."
-    print(f"jaxcg: {line}", file=sys.stderr)
-    code = TERMINATED if terminated else INTERRUPTED
-    if options.json:
-        print(json.dumps({"error": line, "exit_code": code}))
-    return code
 
 
 def _print(summary: dict[str, Any], output: str, finished: bool) -> None:

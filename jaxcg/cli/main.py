@@ -9,7 +9,7 @@ from importlib.metadata import version
 from typing import NoReturn
 
 from ..errors import InputError, ResultError
-from . import backmap, gle, memory
+from . import backmap, gle, memory, sample
 from . import map as map_verb
 from .exit_codes import BAD_INPUT, BAD_RESULT, INTERRUPTED, SUCCESS, TERMINATED
 from .interrupts import Terminated, prompt_interrupts
@@ -40,6 +40,7 @@ def build_parser() -> Parser:
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", dest="verb", parser_class=Parser)
     backmap.add_parser(verbs)
     map_verb.add_parser(verbs)
+    sample.add_parser(verbs)
     memory.add_parser(verbs)
     gle.add_parser(verbs)
     return parser
