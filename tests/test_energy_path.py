@@ -9,14 +9,17 @@ from molecules import molecule, quick
 
 from jaxcg.energy import (
     GeneralizedBorn,
+    HarmonicAngle,
     HarmonicBond,
     Nonbonded,
     PeriodicTorsion,
     ScaledTerms,
     SoluteTempering,
+    StereoFence,
     SumEnergy,
     from_openmm,
 )
+from jaxcg.system import System
 
 
 @pytest.fixture(scope="module")
@@ -69,11 +72,11 @@ def test_a_region_of_everything_scales_its_energy(fragment, values, x64):
     true, scaled = np.asarray(values(everything, 1.0)), np.asarray(values(everything, 0.49))
     kinds = [type(term) for term in energy.terms()]
     for kind, before, after in zip(kinds, true, scaled, strict=True):
-        if kind in (PeriodicTorsion, Nonbonded, GeneralizedBorn):
+        if kind in (PeriodicTorsion, Nonbonded, GeneralizedBorn, HarmonicAngle):
             assert after == pytest.approx(0.49 * before, rel=1e-9)
         else:
             assert after == before
-    assert {PeriodicTorsion, Nonbonded, GeneralizedBorn, HarmonicBond} <= set(kinds)
+    assert {PeriodicTorsion, Nonbonded, GeneralizedBorn, HarmonicAngle, HarmonicBond} <= set(kinds)
 
 
 def test_regions_interact_by_the_square_root():
@@ -106,4 +109,50 @@ def test_softened_pairs_may_overlap_and_forces_fit(x64):
     gradient, h = jax.grad(soft)(x), 1e-6
     push = jnp.asarray(np.random.default_rng(0).normal(size=x.shape))
     slope = float(soft(x + h * push) - soft(x - h * push)) / (2 * h)
+    assert float(jnp.vdot(gradient, push)) == pytest.approx(slope, rel=1e-6)
+
+
+def test_angles_belong_to_their_vertex():
+    angle = HarmonicAngle([[0, 1, 2], [1, 2, 3]], [2.0, 2.0], [100.0, 200.0], n_atoms=4)
+    region = np.array([0.0, 0, 1, 1])
+    weakened, stays = (SoluteTempering(region, angles=on)(angle, 0.25).terms()[0] for on in (True, False))
+    assert isinstance(weakened, HarmonicAngle)
+    assert isinstance(stays, HarmonicAngle)
+    np.testing.assert_allclose(weakened.stiffness, [100, 50])
+    np.testing.assert_allclose(stays.stiffness, [100, 200])
+
+
+def test_the_stereo_fence(x64):
+    center = [[0.0, 0, 0], [0.09, 0.09, 0.09], [0.09, -0.09, -0.09], [-0.09, 0.09, -0.09]]
+    # A trans bond 4-5-6-7 and its cis form.
+    bond = [[1.0, 0.1, 0], [1.0, 0, 0], [1.13, 0, 0], [1.13, -0.1, 0]]
+    system = System(
+        masses=np.ones(8),
+        elements=["C"] * 8,
+        atom_names=[f"C{i}" for i in range(8)],
+        atom_residue=[0] * 8,
+        residue_names=["UNK"],
+        residue_ids=["1"],
+        chain_ids=["A"],
+        bonds=[(0, 1), (0, 2), (0, 3), (4, 5), (5, 6), (6, 7)],
+        stereo_centers=[[0, 1, 2, 3]],
+        stereo_signs=[np.sign(np.linalg.det(np.array(center[1:])))],
+        double_bonds=[[4, 5, 6, 7]],
+        double_bond_angles=[np.pi],
+    )
+    fence, x = StereoFence(system), np.array(center + bond)
+    push = np.random.default_rng(0).normal(scale=0.008, size=x.shape)
+    assert fence(jnp.asarray(x + push)) == 0
+    mirror = np.array(x)
+    mirror[:4, 0] *= -1
+    assert fence(jnp.asarray(mirror)) > 1000
+    cis = np.array(x)
+    cis[7, 1] *= -1
+    assert fence(jnp.asarray(cis)) > 1000
+    flat = np.array(x) + push
+    flat[0] += 0.8 * (flat[1:4].mean(axis=0) - flat[0])
+    flat[7] = [1.13, 0.02, 0.1]
+    gradient, h = jax.grad(fence)(jnp.asarray(flat)), 1e-7
+    slope = float(fence(jnp.asarray(flat + h * push)) - fence(jnp.asarray(flat - h * push))) / (2 * h)
+    assert abs(slope) > 1
     assert float(jnp.vdot(gradient, push)) == pytest.approx(slope, rel=1e-6)

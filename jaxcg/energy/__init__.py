@@ -15,6 +15,7 @@ from .lennard_jones import TypedLennardJones
 from .nonbonded import Nonbonded
 from .openmm_system import from_openmm
 from .path import AbstractEnergyPath, ScaledEnergy, ScaledTerms, SoluteTempering
+from .stereo import StereoFence
 from .torsion import HarmonicTorsion, PeriodicTorsion
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "ScaledTerms",
     "SoluteTempering",
     "SplinePotential",
+    "StereoFence",
     "SumEnergy",
     "TypedLennardJones",
     "energy_and_forces",

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from ..typing import Array, AtomScalars, AtomVectors, Bool, Coordinates, Float, Scalar
 from ._arrays import leaf
 from .base import AbstractEnergy, SumEnergy
+from .bonded import HarmonicAngle
 from .born import GeneralizedBorn
 from .cmap import CMAPTorsion
 from .lennard_jones import TypedLennardJones
@@ -82,13 +83,16 @@ class SoluteTempering(AbstractEnergyPath):
     In the region charges scale by √λ (of `GeneralizedBorn` too) and well depths by λ, so its own non-bonded energy
     scales by λ and that with the rest by √λ. Periodic torsions belong to the bond they turn about: those with both
     atoms of it in the region scale by λ, with one by √λ. Pairs are evaluated at √(r² + s (1 − λ)(n/2)), n the number
-    of their atoms that are in the region, so that atoms may pass through each other. Bonds, angles, harmonic torsions,
-    correction maps and `TypedLennardJones` stay.
+    of their atoms that are in the region, so that atoms may pass through each other. Angles with their vertex in the
+    region scale by λ: on a fibre the barriers between rotamers are mostly strain of angles, because the centres of the
+    beads stay where they are. (Put a `StereoFence` around it.) Bonds, harmonic torsions, correction maps and
+    `TypedLennardJones` stay.
 
     Arguments:
         region: (atoms,) 1 for the atoms of the region, 0 for the rest. An array: another region of the same molecule
             does not recompile.
         separation: s, nm²; zero for none. At 0.1 and small λ atoms of the region pass through all others.
+        angles: whether angles are weakened.
 
     Source: scaling as in Wang, Friesner & Berne, J. Phys. Chem. B 115, 9431 (2011); shifted separations as in
     Zacharias, Straatsma & McCammon, J. Chem. Phys. 100, 9025 (1994).
@@ -96,17 +100,24 @@ class SoluteTempering(AbstractEnergyPath):
 
     region: Float[Array, " atoms"]
     separation: Float[Array, ""]
+    angles: bool = eqx.field(static=True)
 
-    def __init__(self, region: AtomScalars, *, separation: Scalar | float = 0.0):
+    def __init__(self, region: AtomScalars, *, separation: Scalar | float = 0.0, angles: bool = True):
         self.region = jnp.asarray(region)
         self.separation = leaf(separation, self.region.dtype)
+        self.angles = angles
 
     def __call__(self, energy: AbstractEnergy, coupling: Scalar | float) -> SumEnergy:
         """U_λ of ``energy`` at λ = ``coupling``."""
         coupling = jnp.asarray(coupling, self.region.dtype)
         weight = jnp.where(self.region > 0, safe_sqrt(coupling), 1.0)
         softening = 0.5 * self.separation * (1 - coupling) * self.region
-        return SumEnergy(tuple(_weakened(term, weight, softening) for term in energy.terms()))
+        return SumEnergy(
+            tuple(
+                term if isinstance(term, HarmonicAngle) and not self.angles else _weakened(term, weight, softening)
+                for term in energy.terms()
+            )
+        )
 
 
 def _weakened(term: AbstractEnergy, weight: Array, softening: Array) -> AbstractEnergy:
@@ -126,6 +137,9 @@ def _weakened(term: AbstractEnergy, weight: Array, softening: Array) -> Abstract
         weight = weight.astype(term.stiffness.dtype)
         turned = weight[term.atoms[:, 1]] * weight[term.atoms[:, 2]]
         return eqx.tree_at(lambda t: t.stiffness, term, term.stiffness * turned)
+    if isinstance(term, HarmonicAngle):
+        vertex = weight.astype(term.stiffness.dtype)[term.atoms[:, 1]]
+        return eqx.tree_at(lambda t: t.stiffness, term, term.stiffness * vertex**2)
     if isinstance(term, GeneralizedBorn):
         return eqx.tree_at(lambda t: t.charges, term, term.charges * weight.astype(term.charges.dtype))
     return term

@@ -8,11 +8,15 @@ import jax.numpy as jnp
 
 from ...batching import batch_map
 from ...energy.path import AbstractEnergyPath
+from ...posterior import Posterior
 from ...run import AbstractKernel
 from ...typing import Array, PRNGKeyArray, Scalar
 from ..adaptation.step_size import DualAveraging
 from ..kernels.differences import compensated_sum, potential_terms
+from ..kernels.generalized_hmc import GeneralizedHMC
+from ..kernels.hmc import HMC
 from .ladder import Ladder
+from .switching import SwitchingHMC
 
 
 class ExchangeState(NamedTuple):
@@ -64,7 +68,7 @@ class ReplicaExchange(AbstractKernel):
     and couplings are arrays. States and infos have leading axes (ladders, rungs); ladders are independent.
 
     Arguments:
-        kernel: `HMC` or generalised HMC of the target posterior.
+        kernel: `HMC`, `GeneralizedHMC` or `SwitchingHMC` of the target posterior.
         ladder: rungs, the target first.
         path: energies U_λ; needed when couplings differ from 1.
         step_sizes: (rungs,) ps, or None for that of the kernel.
@@ -74,6 +78,7 @@ class ReplicaExchange(AbstractKernel):
 
     Raises:
         ValueError: the ladder has couplings but no path, or its first rung is not the target.
+        TypeError: another kernel.
 
     Source: Hukushima & Nemoto, J. Phys. Soc. Jpn. 65, 1604 (1996); Sugita & Okamoto, Chem. Phys. Lett. 314, 141 (1999);
     even and odd pairs by turns: Okabe, Kawata, Okamoto & Mikami, Chem. Phys. Lett. 335, 435 (2001); Syed,
@@ -111,7 +116,7 @@ class ReplicaExchange(AbstractKernel):
             )
         if not 0 < target < 1:
             raise ValueError(f"ReplicaExchange: target acceptance {target} is not between 0 and 1.")
-        first = _step_size(kernel) if step_sizes is None else jnp.asarray(step_sizes)
+        first = core(kernel).step_size if step_sizes is None else jnp.asarray(step_sizes)
         self.kernel = kernel
         self.path = path
         self.temperatures = ladder.temperatures.astype(dtype)
@@ -190,7 +195,7 @@ class ReplicaExchange(AbstractKernel):
     def _gain(self, own, partner, position) -> Array:
         """Terms of u_own(x) − u_partner(x): what a swap gains at this configuration, in units of kT."""
         first, second = (self.at(self.temperatures[r], self.couplings[r]) for r in (own, partner))
-        geometry = first.geometry  # pyright: ignore[reportAttributeAccessIssue]
+        geometry = core(first).geometry
         terms = potential_terms(_posterior(first).rebuild(position), geometry, position)
         beta, other_beta = (1 / _posterior(k).thermal_energy.astype(terms.dtype) for k in (first, second))
         # The last two are restraint and volume terms, proportional to kT: the same at every rung.
@@ -211,12 +216,24 @@ class ReplicaExchange(AbstractKernel):
         return averaging, jnp.broadcast_to(jnp.exp(log_step), state.replica.shape)
 
 
-def _posterior(kernel) -> Any:
-    return kernel.posterior
+def core(kernel: AbstractKernel) -> HMC:
+    """The `HMC` that a kernel is or is made of: it has the posterior, the geometry, steps and their size.
+
+    Raises:
+        TypeError: the kernel has none.
+    """
+    if isinstance(kernel, HMC):
+        return kernel
+    if isinstance(kernel, (GeneralizedHMC, SwitchingHMC)):
+        return kernel.hmc
+    raise TypeError(
+        f"Replica exchange takes HMC, GeneralizedHMC or SwitchingHMC, not {type(kernel).__name__}: between swaps every "
+        "rung must keep its own distribution exactly."
+    )
 
 
-def _step_size(kernel) -> Array:
-    return kernel.step_size
+def _posterior(kernel) -> Posterior:
+    return core(kernel).posterior
 
 
 def _flat(tree):

@@ -11,7 +11,7 @@ from ...energy.path import AbstractEnergyPath
 from ...run import AbstractKernel, run
 from ...typing import Array, PRNGKeyArray
 from ..adaptation.step_size import GRADIENTS_PER_CHUNK
-from .exchange import ReplicaExchange
+from .exchange import ReplicaExchange, core
 from .ladder import Ladder, exchange_lengths, place_rungs, round_trips
 
 
@@ -116,7 +116,7 @@ def tune_ladder(
         raise ValueError("tune_ladder: there must be at least one round, four sweeps and one ladder.")
     positions = jnp.asarray(positions)
     placed = deal(positions, ladders, ladder.rungs)
-    step_sizes, seen = np.full(ladder.rungs, float(_step_size(kernel))), []
+    step_sizes, seen = np.full(ladder.rungs, float(core(kernel).step_size)), []
     for number in range(rounds):
         exchange = ReplicaExchange(
             kernel,
@@ -128,7 +128,7 @@ def tune_ladder(
             vectorized=vectorized,
         )
         round_key = jax.random.fold_in(key, number)
-        chunk = max(GRADIENTS_PER_CHUNK // (ladders * ladder.rungs * _steps(kernel)), 1)
+        chunk = max(GRADIENTS_PER_CHUNK // (ladders * ladder.rungs * int(core(kernel).steps)), 1)
         result = run(
             exchange,
             exchange.init(round_key, placed),
@@ -168,11 +168,3 @@ def _nearest(old: Ladder, new: Ladder, acceptance: np.ndarray) -> np.ndarray:
     ours = np.concatenate([[0.0], np.cumsum(exchange_lengths(acceptance))])
     theirs = np.linspace(0.0, ours[-1], new.rungs)
     return np.argmin(np.abs(theirs[:, None] - ours[None, :]), axis=1)
-
-
-def _steps(kernel) -> int:
-    return int(kernel.steps)
-
-
-def _step_size(kernel) -> Array:
-    return kernel.step_size
