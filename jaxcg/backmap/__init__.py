@@ -6,6 +6,7 @@ a structure, `Engine` joins them for many frames of one molecule.
 """
 
 from ..posterior import Posterior
+from .differentiable_map import differentiable_map_estimate
 from .engine import BeadMode, Engine
 from .map_estimate import MapEstimate, map_estimate
 from .pipeline import backmap
@@ -24,6 +25,7 @@ __all__ = [
     "Relaxed",
     "Relaxer",
     "backmap",
+    "differentiable_map_estimate",
     "map_estimate",
     "quality",
     "relax",
