@@ -93,7 +93,7 @@ def test_side_chains_go_as_far_as_they_rotate(villin):
     wells = dict(zip(torsions.names, torsions.wells, strict=True))
     kinds = {name.split(" of ")[0] + name.split(" of ")[1][:3]: well for name, well in wells.items()}
     assert (kinds["chi1LYS"], kinds["chi2PHE"], kinds["chi3GLN"]) == ("threefold", "sided", "planar")
-    assert (kinds["chi5ARG"], kinds["chi1PRO"], kinds["omegaALA"]) == ("planar", "sided", "planar")
+    assert (kinds["chi5ARG"], kinds["chi1PRO"], kinds["omegaALA"]) == ("conjugated", "sided", "conjugated")
     assert any(name.startswith("chi1 of LYS ") for name in torsions.names)
 
 

@@ -12,7 +12,7 @@ WHITE = RNG.normal(size=(CHAINS, DRAWS))
 TORSIONS = Torsions(
     ["chi1 of LYS 33", "chi1 of LEU 8", "omega of GLY 9"],
     ["chi1", "chi1", "omega"],
-    ["threefold", "threefold", "planar"],
+    ["threefold", "threefold", "conjugated"],
     np.arange(12).reshape(3, 4),
 )
 

@@ -17,8 +17,10 @@ from ...typing import Array, AtomVectors
 WELLS: dict[str, tuple[tuple[float, ...], tuple[str, ...]]] = {
     # Between tetrahedral atoms.
     "threefold": ((-120.0, 0.0, 120.0), ("gauche−", "gauche+", "trans")),
-    # About partial double bonds, and from a tetrahedral atom to an open planar group.
+    # From a tetrahedral atom to an open planar group.
     "planar": ((-90.0, 90.0), ("cis", "trans")),
+    # About a double or partial double bond, which does not turn in any simulation.
+    "conjugated": ((-90.0, 90.0), ("cis", "trans")),
     # Rings seen from a tetrahedral atom (90° and −90°), puckers, disulfides.
     "sided": ((-180.0, 0.0), ("minus", "plus")),
     "phi": ((0.0, 120.0), ("positive", "negative")),
@@ -197,11 +199,12 @@ class _Bonds:
         if {self.elements[b], self.elements[c]} == {"S"} or self.in_ring(b, c):
             return "sided"
         if all(planar):
-            return "planar"
+            return "conjugated"
         if not any(planar):
             return "threefold"
-        flat = b if planar[0] else c
-        if self.elements[flat] == "N":
+        flat, other = (b, c) if planar[0] else (c, b)
+        rotor = sum(self.elements[n] == "H" for n in self.neighbors[other]) == 3
+        if rotor or self.elements[flat] == "N":
             return "threefold"
         ring = any(self.in_ring(flat, n) for n in self.neighbors[flat])
         return "sided" if ring else "planar"
@@ -220,7 +223,7 @@ def _backbone(system: System, bonds: _Bonds, atoms: dict[str, int]):
         nexts = [a for a in bonds.neighbors[after] if a != c and system.elements[a] == "C"]
         named = [a for a in nexts if system.atom_names[a] in ("CA", "C", "CH3")]
         if nexts:
-            yield "omega", "planar", (ca, c, after, (named or nexts)[0])
+            yield "omega", "conjugated", (ca, c, after, (named or nexts)[0])
 
 
 def _linked(system: System, bonds: _Bonds, atom: int, element: str) -> int | None:

@@ -28,6 +28,8 @@ class TypicalSet:
         radius: (samples,) mass-weighted root-mean-square displacement from the MAP, nm, not superposed: the beads hold
             the frame, so this is along the fibre.
         whitened: (samples,) √(δᵀHδ/kT) of the displacement δ, H the Hessian at the MAP; None if it was not asked for.
+            It is √d only where the well is harmonic in Cartesian coordinates: a methyl group that has turned lies far
+            outside, as no bond of the quadratic model turns with it.
         dimension: d.
         temperature: K.
     """
@@ -98,7 +100,7 @@ def typical_set(
         masses: (atoms,) amu, weights of the radius.
         dimension: d of the space that was sampled.
         temperature: K.
-        posterior: if given, the whitened radius is computed, one Hessian-vector product a sample.
+        posterior: if given, the whitened radius is computed too, one Hessian-vector product a sample.
 
     Raises:
         ValueError: shapes do not fit.

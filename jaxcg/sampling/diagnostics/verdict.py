@@ -31,9 +31,6 @@ MANY_FAILURES = 0.01
 #: Difference of a well's population between chains that is worth a word.
 DIFFERENT = 0.2
 
-#: Torsions that rotate in no simulation: that they did not is no news.
-_HELD = ("omega", "chi5")
-
 Grade = Literal["trusted", "trusted in part", "not trusted", "too short to judge"]
 #: ``local``: of a torsion, within the one well that all chains were in; ``unknown``: too short, or it never changes.
 Trust = Literal["yes", "nearly", "local", "no", "unknown"]
@@ -229,7 +226,7 @@ def _torsion(mixing: TorsionMixing, i: int) -> Row:
     figures = (float(column[i]) for column in (mixing.r_hat, mixing.bulk, mixing.tail))
     r_hat, bulk, tail = figures
     trust = _trust(r_hat, bulk, tail)
-    if trust == "yes" and mixing.unmoved()[i] and mixing.torsions.kinds[i] not in _HELD:
+    if trust == "yes" and mixing.unmoved()[i] and mixing.torsions.wells[i] != "conjugated":
         trust = "local"
     mean, error = (float(np.degrees(column[i])) for column in (mixing.mean, mixing.mean_error))
     return Row(mixing.torsions.names[i], mean, error, r_hat, bulk, tail, int(mixing.transitions[:, i].sum()), trust)
