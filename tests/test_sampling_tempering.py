@@ -37,7 +37,7 @@ def exchanged(ladder, path=None, dtype=np.float32, sweeps=SWEEPS):
     return run(exchange, exchange.init(KEY, positions), KEY, sweeps, observe=at_target, chunk=1000)
 
 
-@pytest.fixture(scope="module", params=["temperature", "coupling"])
+@pytest.fixture(scope="module", params=["temperature", pytest.param("coupling", marks=pytest.mark.slow)])
 def result(request):
     if request.param == "temperature":
         return exchanged(Ladder.geometric(300.0, 3000.0, rungs=6))
@@ -86,6 +86,7 @@ def test_what_a_sweep_tells(result):
     np.testing.assert_allclose(infos.rungs.acceptance[WARMUP:].mean(axis=(0, 1)), 0.8, atol=0.1)
 
 
+@pytest.mark.slow
 def test_a_ladder_is_tuned_to_its_acceptance():
     problem = Gaussian()
     kernel = HMC(problem.posterior, problem.masses, step_size=0.05, steps=6)

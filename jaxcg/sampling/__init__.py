@@ -33,16 +33,30 @@ from .diagnostics.torsions import Torsions, find_torsions
 from .diagnostics.typical_set import TypicalSet, typical_set
 from .diagnostics.verdict import Diagnosis, assess
 from .ensemble import EnsembleResult, sample
+from .estimators.expectation import expectation
+from .estimators.gradients import bead_gradient, parameter_gradient, temperature_gradient
+from .estimators.lifts import AbstractLift, CurvedLift, LinearLift
+from .estimators.map_sensitivity import MapResponse, differentiable_map, map_response, newton_map
+from .estimators.mean_force import MeanForce, mean_force
+from .estimators.monte_carlo import Estimate
+from .estimators.reweighting import Reweighted, differentiable_expectation, reweight
+from .estimators.tangent_solver import TangentSolver
 from .geometry import AbstractGeometry, ConstrainedGeometry, LinearGeometry, check_start
 from .geometry.atom_blocks import AtomBlocks
 from .geometry.blocks import BlockGeometry
 from .kernels.generalized_hmc import GeneralizedHMC, GeneralizedHMCState
 from .kernels.hmc import HMC, HMCInfo, HMCState
 from .kernels.langevin import Heating, Langevin, LangevinInfo, LangevinState
+from .tempering.exchange import ExchangeInfo, ExchangeState, ReplicaExchange
+from .tempering.ladder import Ladder, place_rungs, round_trips
+from .tempering.sample import TemperedResult, tempered_sample
+from .tempering.switching import SwitchingHMC, SwitchingInfo
+from .tempering.tune import TunedLadder, tune_ladder
 
 __all__ = [
     "HMC",
     "AbstractGeometry",
+    "AbstractLift",
     "AdaptiveChains",
     "AtomBlocks",
     "BlockGeometry",
@@ -50,27 +64,43 @@ __all__ = [
     "Chains",
     "ConstrainedGeometry",
     "Convergence",
+    "CurvedLift",
     "Diagnosis",
     "DualAveraging",
     "EnsembleResult",
+    "Estimate",
+    "ExchangeInfo",
+    "ExchangeState",
     "GeneralizedHMC",
     "GeneralizedHMCState",
     "HMCInfo",
     "HMCState",
     "Heating",
+    "Ladder",
     "Langevin",
     "LangevinInfo",
     "LangevinState",
     "LinearGeometry",
+    "LinearLift",
+    "MapResponse",
+    "MeanForce",
     "Moments",
+    "ReplicaExchange",
+    "Reweighted",
     "SamplerHealth",
     "SelfTuningChains",
     "SelfTuningState",
+    "SwitchingHMC",
+    "SwitchingInfo",
+    "TangentSolver",
+    "TemperedResult",
     "TorsionMixing",
     "Torsions",
+    "TunedLadder",
     "TypicalSet",
     "WarmUp",
     "assess",
+    "bead_gradient",
     "bonded_stiffness",
     "bulk_effective_sample_size",
     "burn_in",
@@ -78,22 +108,35 @@ __all__ = [
     "circular_convergence",
     "convergence",
     "covariance_geometry",
+    "differentiable_expectation",
+    "differentiable_map",
     "energy_fraction",
+    "expectation",
     "find_torsions",
     "heavy_hydrogen_masses",
+    "map_response",
     "mean_effective_sample_size",
+    "mean_force",
     "mean_hessian",
     "mean_standard_error",
+    "newton_map",
+    "parameter_gradient",
+    "place_rungs",
     "quantile_effective_sample_size",
     "quantile_standard_error",
     "rank_normalised_r_hat",
+    "reweight",
+    "round_trips",
     "sample",
     "sampler_health",
     "sd_effective_sample_size",
     "sd_standard_error",
     "stiffness_geometry",
     "tail_effective_sample_size",
+    "temperature_gradient",
+    "tempered_sample",
     "torsion_mixing",
+    "tune_ladder",
     "typical_set",
     "variance_geometry",
     "warm_up",
