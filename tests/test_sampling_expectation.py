@@ -66,7 +66,7 @@ def agrees(found, exact, sigma=4.5):
             assert 0.4 < np.sqrt(np.mean(z**2)) < 1.8
 
 
-@pytest.fixture(scope="module", params=[None, 0.05], ids=["exact", "soft"])
+@pytest.fixture(scope="module", params=[None, pytest.param(0.05, marks=pytest.mark.slow)], ids=["exact", "soft"])
 def case(request):
     with jax.enable_x64(True):
         problem = Gaussian(dtype=np.float64, noise=request.param)
@@ -213,6 +213,7 @@ def test_differentiable_expectation_has_the_same_derivatives(x64, case):
     np.testing.assert_allclose(forward["square"], slope["square"]["temperature"], rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_moved_parameters_are_reweighted_to(x64):
     problem = Gaussian(dtype=np.float64)
     posterior, draws = problem.posterior, correlated(problem, draws=100)
