@@ -31,7 +31,8 @@ def stiffness_geometry(
     Negative eigenvalues of H on the tangent space count as zero. The floor λ stands for all that H leaves out (pairs,
     solvent, anharmonic torsions). With draws at hand it is the one that makes them most likely: the λ for which the
     normal law of covariance kT (H + λ)⁻¹ has the largest likelihood, so that the softest directions get the mass
-    that their own spread asks for and the stiff ones keep theirs. Without draws it is kT/`AMPLITUDE`².
+    that their own spread asks for and the stiff ones keep theirs. No one direction may say too much in this: atoms that
+    turn over spread in stiff directions as well. Without draws it is kT/`AMPLITUDE`².
 
     Arguments:
         posterior: the target.
@@ -54,11 +55,16 @@ def stiffness_geometry(
 
 
 def _fitted_floor(values, compliance, real, thermal) -> float:
-    """λ with Σ [compliance − 1/(value + λ)] = 0, where the likelihood is largest; it has one maximum."""
+    """λ with Σ [compliance − 1/(value + λ)] = 0, where the likelihood is largest.
+
+    Each compliance counts 2/(value + λ) at most: a methyl group that has turned over spreads in stiff directions too,
+    and would have them all taken for soft.
+    """
     low, high = np.log(thermal / FREEST**2), np.log(thermal / TIGHTEST**2)
     for _ in range(50):
         middle = 0.5 * (low + high)
-        excess = compliance[real].sum() - np.sum(1 / (values[real] + np.exp(middle)))
+        expected = 1 / (values[real] + np.exp(middle))
+        excess = np.sum(np.minimum(compliance[real], 2 * expected) - expected)
         low, high = (low, middle) if excess > 0 else (middle, high)
     return float(np.exp(0.5 * (low + high)))
 
@@ -68,6 +74,9 @@ def covariance_geometry(posterior: Posterior, geometry: BlockGeometry, moments: 
 
     In coordinates whitened by ``geometry`` the n draws of a block of d directions count n, and d more are made up that
     have the same spread in all directions: what few draws cannot tell stays as it was.
+
+    For wells without rotors: where methyl groups turn over, their hydrogens spread in stiff directions too, and steps
+    become tiny. Masses from stiffness do not suffer from that.
 
     Arguments:
         posterior: the target.

@@ -58,6 +58,8 @@ class SelfTuningChains(AbstractKernel):
     costs. All chains share both, and their jittered lengths, so none waits for another. The derivative of a log
     criterion has no units, so a plain stochastic approximation with averaging does, and no adaptive scaling of it.
 
+    Start from a short length: among lengths of many periods the criterion is noise and shows no way back.
+
     The first ``warmup`` trajectories must not be used as samples; the same compiled kernel serves both phases.
 
     Arguments:

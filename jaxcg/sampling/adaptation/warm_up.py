@@ -77,7 +77,7 @@ def warm_up(
     steps: int = 40,
     longest: int = 200,
     target: float = 0.8,
-    persistence: float = 0.0,
+    persistence: float = 0.5,
     every: int = 1,
     observe: Callable[[Any], Any] | None = None,
     chunk: int | None = None,
@@ -93,12 +93,12 @@ def warm_up(
     Masses, as ``adapt`` says, from the configurations of all chains in the window before:
 
     - ``given``: no change.
-    - ``variance``: one per atom, inverse to its variance (`variance_geometry`).
+    - ``variance``: one per atom, inverse to its variance (`variance_geometry`); no good where methyl groups turn.
     - ``bonded``: from Hessians of the bonded terms, dense within blocks of atoms (`bonded_stiffness`): safe after few
       trajectories, and for molecules of any size.
     - ``hessian``: from Hessians of the whole potential, likewise: dearer, and better where one block holds all.
-    - ``covariance``: as ``bonded`` first, then from the covariance of draws within blocks (`covariance_geometry`);
-      wants many draws: chains × window well above three times the atoms of a block.
+    - ``covariance``: as ``bonded`` first, then from the covariance of draws within blocks (`covariance_geometry`): for
+      wells without rotors, and for many draws, chains × window well above three times the atoms of a block.
 
     Arguments:
         posterior: the target.
@@ -114,7 +114,7 @@ def warm_up(
         steps: first mean number of leapfrog steps.
         longest: mean number of steps a trajectory may come to have.
         target: acceptance probability aimed at.
-        persistence: see `GeneralizedHMC`.
+        persistence: see `GeneralizedHMC`; with trajectories of few steps, half is better than none for slow torsions.
         every, observe, chunk: of `jaxcg.run.run`; give those of the run that follows and nothing compiles again.
             ``every`` must divide all windows.
         progress: called as ``progress(stage, done, total)``; stages are "heating" and "tuning".

@@ -1,0 +1,81 @@
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from oracles.gaussian import Gaussian
+from test_sampling_hmc import check_moments, observe_position
+
+from jaxcg.run import AbstractKernel, run
+from jaxcg.sampling import HMC, Chains, GeneralizedHMC, GeneralizedHMCState
+
+KEY = jax.random.key(5)
+
+
+def draws_of(kernel, problem, draws, chains=32):
+    kernel = Chains(kernel, vectorized=True)
+    start = jnp.asarray(problem.exact_draws(chains, seed=7))
+    result = run(kernel, kernel.init(KEY, start), KEY, draws, observe=observe_position)
+    return result.observations, result.infos
+
+
+def test_gaussian():
+    problem = Gaussian()
+    kernel = GeneralizedHMC(problem.posterior, problem.masses, step_size=0.06, steps=3, persistence=0.6)
+    draws, infos = draws_of(kernel, problem, 700)
+    assert 0.6 < infos.acceptance.mean() < 0.95
+    check_moments(problem, draws, infos.potential)
+
+
+class WithoutFlip(AbstractKernel):
+    """Generalised HMC that forgets to turn the velocity round where a proposal is refused."""
+
+    kernel: GeneralizedHMC
+
+    def init(self, key, position):
+        return self.kernel.init(key, position)
+
+    def step(self, key, state):
+        new, info = self.kernel.step(key, state)
+        return new._replace(velocity=jnp.where(info.accepted, new.velocity, -new.velocity)), info
+
+
+def test_velocity_turns_round_where_refused_or_the_target_is_missed():
+    problem = Gaussian()
+    right = GeneralizedHMC(problem.posterior, problem.masses, step_size=0.08, steps=2, persistence=0.95)
+    excess = []
+    for kernel in (right, WithoutFlip(right)):
+        _, infos = draws_of(kernel, problem, 1100, chains=64)
+        lowest = float(problem.posterior.potential(jnp.asarray(problem.mode, jnp.float32)))
+        assert infos.acceptance.mean() < 0.9
+        chains = (infos.potential[100:].astype(np.float64).mean(axis=0) - lowest) / problem.kT
+        expected = problem.dimension / 2
+        excess.append((chains.mean() - expected) / (chains.std(ddof=1) / np.sqrt(len(chains))))
+    print(excess)
+    assert abs(excess[0]) < 4
+    assert abs(excess[1]) > 4.5
+
+
+def test_without_persistence_it_is_hmc():
+    problem = Gaussian()
+    posterior, masses = problem.posterior, problem.masses
+    general = GeneralizedHMC(posterior, masses, step_size=0.05, steps=4, persistence=0.0)
+    plain = HMC(posterior, masses, step_size=0.05, steps=4)
+    x = jnp.asarray(problem.exact_draws(1)[0])
+    state, other = general.init(KEY, x), plain.init(KEY, x)
+    step, plain_step = eqx.filter_jit(general.step), eqx.filter_jit(plain.step)
+    for i in range(5):
+        key = jax.random.fold_in(KEY, i)
+        state, info = step(key, state)
+        other, plain_info = plain_step(key, other)
+        assert bool(info.accepted) == bool(plain_info.accepted)
+        np.testing.assert_allclose(state.position, other.position, atol=2e-6)
+    assert isinstance(state, GeneralizedHMCState)
+    np.testing.assert_allclose(problem.mapping(state.velocity), 0, atol=1e-5)
+
+
+@pytest.mark.parametrize("persistence", [1.0, -0.1])
+def test_persistence_is_checked(persistence):
+    problem = Gaussian()
+    with pytest.raises(ValueError, match="persistence"):
+        GeneralizedHMC(problem.posterior, problem.masses, persistence=persistence)
