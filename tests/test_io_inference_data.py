@@ -8,7 +8,7 @@ import pytest
 
 from jaxcg.errors import InputError
 from jaxcg.io.inference_data import to_inference_data
-from jaxcg.sampling import HMCInfo, Torsions, energy_fraction, rank_normalised_r_hat, torsion_mixing
+from jaxcg.sampling import HMCInfo, LangevinInfo, Torsions, energy_fraction, rank_normalised_r_hat, torsion_mixing
 
 CHAINS, DRAWS = 3, 40
 RNG = np.random.default_rng(0)
@@ -87,6 +87,12 @@ def test_without_arviz(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", absent)
     with pytest.raises(InputError, match=r"pip install jaxcg\[arviz\]"):
         export()
+
+
+def test_infos_with_fewer_fields_give_what_they_have():
+    pytest.importorskip("arviz")
+    infos = LangevinInfo(*(RNG.random((DRAWS, CHAINS)) for _ in LangevinInfo._fields))
+    assert set(export(infos=infos).sample_stats.data_vars) == {"potential", "step_size"}
 
 
 def test_what_does_not_fit():

@@ -8,7 +8,6 @@ import numpy as np
 
 from ..errors import InputError
 from ..sampling.diagnostics.torsions import Torsions
-from ..sampling.kernels.hmc import HMCInfo
 
 #: Our names of what a trajectory tells → those of the InferenceData schema.
 _SAMPLE_STATS = {
@@ -28,7 +27,7 @@ def to_inference_data(
     *,
     torsions: Torsions | None = None,
     angles: np.ndarray | None = None,
-    infos: HMCInfo | None = None,
+    infos: Any = None,
     dimensions: Mapping[str, Sequence[str]] | None = None,
     attributes: Mapping[str, Any] | None = None,
 ) -> Any:
@@ -42,9 +41,9 @@ def to_inference_data(
             the group ``posterior``.
         torsions, angles: named torsions and their angles (chains, draws, torsions) in radians, put into ``posterior``
             as ``torsion`` with the names as coordinate.
-        infos: of the trajectories the draws are from, leaves (draws, chains) as `jaxcg.run.run` returns them, thinned
-            like the draws; the group ``sample_stats``. Its ``energy`` is the total energy of each trajectory, kJ/mol,
-            from which ArviZ makes E-BFMI.
+        infos: of the trajectories the draws are from, `HMCInfo` or another NamedTuple with some of its fields, leaves
+            (draws, chains) as `jaxcg.run.run` returns them, thinned like the draws: the group ``sample_stats``. Its
+            ``energy`` is the total energy of each trajectory, kJ/mol, from which ArviZ makes E-BFMI.
         dimensions: names of the axes of a quantity after chains and draws, e.g. ``{"positions": ("atom", "xyz")}``.
         attributes: of the run (temperature, names of files, settings), kept with the posterior.
 
@@ -65,7 +64,10 @@ def to_inference_data(
         axes["torsion"] = ["torsion_name"]
     groups = {"posterior": posterior}
     if infos is not None:
-        groups["sample_stats"] = {theirs: np.asarray(getattr(infos, ours)).T for ours, theirs in _SAMPLE_STATS.items()}
+        told = infos._asdict()
+        groups["sample_stats"] = {
+            theirs: np.asarray(told[ours]).T for ours, theirs in _SAMPLE_STATS.items() if ours in told
+        }
     _check(groups)
     attributes = {"inference_library": "jaxcg", **(attributes or {})}
     if _major("arviz") == 0:

@@ -15,13 +15,12 @@ from typing import Any
 import numpy as np
 from scipy.fft import next_fast_len
 from scipy.special import betaincinv, ndtr, ndtri
-from scipy.stats import rankdata
 
 #: Quantiles whose effective sample size is that of the tails.
 TAILS = (0.05, 0.95)
 
-#: Numbers worked on at once: bounds the memory for thousands of quantities.
-_BLOCK = 2**21
+#: Numbers worked on at once: they fit the cache, and the memory is bounded for thousands of quantities.
+_BLOCK = 2**17
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ def rank_normalised_r_hat(draws: np.ndarray) -> Any:
     Returns:
         R-hat, 1 when mixed (trust below 1.01); infinite where no chain ever moves and they differ.
     """
-    return _each(lambda x: _ranked_r_hat(_split(x)), draws)
+    return _each(lambda x: _ranked_r_hat(*_scores(_split(x))), draws)
 
 
 def bulk_effective_sample_size(draws: np.ndarray) -> Any:
@@ -96,7 +95,7 @@ def bulk_effective_sample_size(draws: np.ndarray) -> Any:
 
     Of rank-normalised split chains, so it exists for any distribution. Draws (chains, draws, ...).
     """
-    return _each(lambda x: _effective_sample_size(_normal_scores(_split(x))), draws)
+    return _each(lambda x: _effective_sample_size(_scores(_split(x))[0]), draws)
 
 
 def tail_effective_sample_size(draws: np.ndarray) -> Any:
@@ -179,9 +178,8 @@ def _summary(draws):
 
 
 def _mixing(draws):
-    split = _split(draws)
-    scores = _normal_scores(split)
-    return np.stack([_ranked_r_hat(split, scores), _effective_sample_size(scores), _tail(draws)])
+    scores, folded = _scores(_split(draws))
+    return np.stack([_ranked_r_hat(scores, folded), _effective_sample_size(scores), _tail(draws)])
 
 
 def _split(draws):
@@ -193,16 +191,45 @@ def _squares(draws):
     return (draws - draws.mean(axis=(1, 2), keepdims=True)) ** 2
 
 
-def _normal_scores(draws):
+def _scores(draws):
+    """Normal scores, and those of the values folded about their median, (quantities, chains, draws) each.
+
+    One sort serves both: in the order of the values the folded ones fall, then rise, which a merge sort takes at once.
+    """
     flat = draws.reshape(len(draws), -1)
-    ranks = rankdata(flat, method="average", axis=1).reshape(draws.shape)
-    return ndtri((ranks - 0.375) / (flat.shape[1] + 0.25))
+    count = flat.shape[1]
+    order = np.argsort(flat, axis=1)
+    ordered = np.take_along_axis(flat, order, axis=1)
+    median = (ordered[:, (count - 1) // 2] + ordered[:, count // 2]) / 2
+    folded = np.abs(ordered - median[:, None])
+    again = np.argsort(folded, axis=1, kind="stable")
+    return tuple(
+        _scores_of_sorted(values, places).reshape(draws.shape)
+        for values, places in (
+            (ordered, order),
+            (np.take_along_axis(folded, again, axis=1), np.take_along_axis(order, again, axis=1)),
+        )
+    )
 
 
-def _ranked_r_hat(split, scores=None):
-    folded = np.abs(split - np.median(split, axis=(1, 2), keepdims=True))
-    scores = _normal_scores(split) if scores is None else scores
-    return np.fmax(_r_hat(scores), _r_hat(_normal_scores(folded)))
+def _scores_of_sorted(values, places):
+    """Normal scores of sorted ``values`` (quantities, count), put to their ``places``."""
+    rows, count = values.shape
+    number = np.arange(count)
+    differs = values[:, 1:] != values[:, :-1]
+    edge = np.ones((rows, 1), bool)
+    first = np.maximum.accumulate(np.where(np.hstack([edge, differs]), number, 0), axis=1)
+    last = np.where(np.hstack([differs, edge]), number, count)[:, ::-1]
+    last = np.minimum.accumulate(last, axis=1)[:, ::-1]
+    # The mean rank of equal values is a whole or half number: the scores are those of a table.
+    table = ndtri((0.5 * np.arange(2 * count - 1) + 1 - 0.375) / (count + 0.25))
+    scores = np.empty_like(values)
+    np.put_along_axis(scores, places, table[first + last], axis=1)
+    return scores
+
+
+def _ranked_r_hat(scores, folded):
+    return np.fmax(_r_hat(scores), _r_hat(folded))
 
 
 def _r_hat(draws):
@@ -230,13 +257,17 @@ def _sd_error(draws):
 
 
 def _tail(draws):
-    return np.fmin(*(_quantile_size(draws, probability) for probability in TAILS))
+    return np.fmin(*(_size_below(draws, q) for q in np.quantile(draws, TAILS, axis=(1, 2), keepdims=True)))
 
 
 def _quantile_size(draws, probability: float):
-    below = draws <= np.quantile(draws, probability, axis=(1, 2), keepdims=True)
-    split = _split(below).astype(np.float64)
-    # No draw on the other side of the quantile (values with many ties): every draw says the same.
+    return _size_below(draws, np.quantile(draws, probability, axis=(1, 2), keepdims=True))
+
+
+def _size_below(draws, limits):
+    """Effective sample size of the share of draws up to ``limits``."""
+    split = _split(draws <= limits).astype(np.float64)
+    # No draw on the other side (values with many ties): every draw says the same.
     constant = np.ptp(split, axis=(1, 2)) == 0
     return np.where(constant, split[0].size, _effective_sample_size(split))
 

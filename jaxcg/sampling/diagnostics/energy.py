@@ -1,10 +1,9 @@
 """What the sampler says of itself: acceptance, divergences, irreversible steps, and the energy's own mixing."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-
-from ..kernels.hmc import HMCInfo
 
 
 @dataclass(frozen=True)
@@ -28,11 +27,12 @@ class SamplerHealth:
     trajectories: int
 
 
-def sampler_health(infos: HMCInfo) -> SamplerHealth:
+def sampler_health(infos: Any) -> SamplerHealth:
     """The `SamplerHealth` of a run.
 
     Arguments:
-        infos: of the trajectories after adaptation, leaves (trajectories, chains), or (trajectories,) of one chain.
+        infos: of the trajectories after adaptation, `HMCInfo` or another that has its fields; leaves
+            (trajectories, chains), or (trajectories,) of one chain.
     """
     acceptance, divergent, irreversible, total, step_size = (
         np.asarray(leaf).reshape(len(leaf), -1)
