@@ -15,14 +15,10 @@ from oracles.gaussian import Gaussian
 
 from jaxcg.errors import ResultError
 from jaxcg.run import _chunk
-from jaxcg.sampling.campaign.campaign import (
-    Campaign,
-    SamplingSettings,
-    _observe,
-    frames_of_this_process,
-    sample_frames,
-)
+from jaxcg.sampling.campaign.campaign import Campaign, _observe
+from jaxcg.sampling.campaign.frames import frames_of_this_process, sample_frames
 from jaxcg.sampling.campaign.memory import bound, measured, walkers_that_fit
+from jaxcg.sampling.campaign.settings import SamplingSettings
 from jaxcg.sampling.campaign.storage import Rows
 from jaxcg.sampling.campaign.walkers import Walkers, differing_leaves
 
@@ -80,10 +76,25 @@ def test_every_frame_has_its_own_law():
     assert found[0].step_size[0] != found[1].step_size[0]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("sampler", ["ghmc", "langevin"])
+def test_soft_frames_and_other_samplers(sampler):
+    one, posteriors, starts = problem(noise=0.05, frames=2)
+    # The energy of the closed form has no shift; one frame is enough for the law.
+    settings = SamplingSettings(
+        draws=100, thin=5, step_size=0.02, steps=3, heat=100, hold=100, warmup=20, sampler=sampler, friction=10.0
+    )
+    found = list(sample_frames(posteriors, starts, KEY, masses=one.masses, settings=settings))
+    spread = one.whiten(found[0].positions.reshape(400, 8, 3).astype(np.float64)).var(axis=0)
+    assert spread.mean() == pytest.approx(1, abs=0.2)
+    assert np.isnan(found[0].total_energies).all() == (sampler == "langevin")
+    assert (found[0].potentials > found[0].energies).all()
+
+
 def test_neither_numbers_nor_programs_depend_on_the_batch():
     compiled = []
     jax.monitoring.register_event_duration_secs_listener(
-        lambda event, duration, **kwargs: compiled.append(event) if "backend_compile" in event else None
+        lambda event, duration_secs, **kwargs: compiled.append(event) if "backend_compile" in event else None
     )
     one, posteriors, starts = problem()
     short = SamplingSettings(draws=3, thin=2, step_size=0.02, steps=6, heat=5, hold=5, warmup=4)

@@ -102,10 +102,19 @@ def add_parser(verbs) -> None:
     chains.add_argument(
         "--sampler",
         default="hmc",
-        choices=("hmc", "langevin"),
-        help="Hamiltonian Monte Carlo, or Langevin dynamics without a Metropolis test (%(default)s)",
+        choices=("hmc", "ghmc", "langevin"),
+        help="Hamiltonian Monte Carlo, with velocities refreshed in part, or Langevin dynamics without a Metropolis "
+        "test (%(default)s)",
     )
-    chains.add_argument("--steps", type=count, default=40, metavar="N", help="mean steps of a trajectory (40)")
+    chains.add_argument(
+        "--mass",
+        default="heavy-hydrogens",
+        choices=("physical", "heavy-hydrogens", "bonded"),
+        help="masses of the sampler, which change its speed alone; bonded: matrices from bonded terms (%(default)s)",
+    )
+    chains.add_argument(
+        "--steps", type=count, metavar="N", help="mean steps of a trajectory (40; 15 with --mass bonded, 10 with ghmc)"
+    )
     chains.add_argument(
         "--step-size", type=positive, default=1.0, metavar="FS", help="first step size, and that of the burn-in, fs (1)"
     )
@@ -174,7 +183,7 @@ def _files(options: argparse.Namespace) -> dict[str, str | None]:
     if (options.beads_file is None) == (options.example is None):
         raise InputError("give either coarse-grained beads or --example NAME (see jaxcg sample --help).")
     for name in ("chains", "draws", "thin", "steps"):
-        if getattr(options, name) < 1:
+        if getattr(options, name) == 0:
             raise InputError(f"--{name} must be at least 1.")
     if options.starts is not None and not 1 <= options.starts <= options.chains:
         raise InputError(f"--starts is {options.starts}; give 1 to {options.chains}, the number of chains.")
@@ -236,9 +245,10 @@ def _run(options: argparse.Namespace, files: dict[str, Any], progress: Progress)
         chains=options.chains,
         starts=options.chains if options.starts is None else options.starts,
         sampler=options.sampler,
+        mass=options.mass,
         draws=options.draws,
         thin=options.thin,
-        steps=options.steps,
+        steps=options.steps or (10 if options.sampler == "ghmc" else 15 if options.mass == "bonded" else 40),
         step_size=0.001 * options.step_size,
         burn_in=options.burn_in,
         warmup=options.warmup,

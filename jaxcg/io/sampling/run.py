@@ -12,7 +12,8 @@ import numpy as np
 
 from ...errors import InputError, ResultError
 from ...sampling import heavy_hydrogen_masses
-from ...sampling.campaign.campaign import Campaign, SamplingSettings
+from ...sampling.campaign.campaign import Campaign
+from ...sampling.campaign.settings import SamplingSettings
 from ...sampling.diagnostics.torsions import Torsions, find_torsions
 from ..writers import atomic_path, write_text
 from .draws import FrameFigures, write_draws
@@ -78,11 +79,13 @@ def run_sampling(
         campaign = Campaign(
             problem.posteriors(),
             settings.chains,
-            masses=heavy_hydrogen_masses(system),
+            masses=system.masses if settings.mass == "physical" else heavy_hydrogen_masses(system),
+            group=system.atom_residue,
             settings=SamplingSettings(
                 draws=settings.draws,
                 thin=settings.thin,
                 sampler=settings.sampler,  # pyright: ignore[reportArgumentType]
+                masses="bonded" if settings.mass == "bonded" else "given",
                 step_size=settings.step_size,
                 steps=settings.steps,
                 heat=half,

@@ -27,7 +27,7 @@ class SampleSettings:
         noise: σ of soft beads, nm.
         backbone_prior: weight of the knowledge-based backbone prior in the target, kT.
         chains, starts: chains of each frame, and independent relaxations they start from.
-        sampler, draws, thin, steps, step_size, burn_in, warmup: of the chains; the step size in ps.
+        sampler, mass, draws, thin, steps, step_size, burn_in, warmup: of the chains; the step size in ps.
         seed: of all random numbers.
         precision: ``"float32"`` or ``"float64"``.
         format: of the trajectories.
@@ -51,6 +51,7 @@ class SampleSettings:
     chains: int = 8
     starts: int = 8
     sampler: str = "hmc"
+    mass: str = "heavy-hydrogens"
     draws: int = 100
     thin: int = 5
     steps: int = 40

@@ -1,26 +1,31 @@
 """Samples of p(x|y) for many frames y: frames times chains in batches that fill the devices and fit into memory."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ...mapping.base import AbstractLinearMap
 from ...posterior import Posterior
 from ...run import AbstractKernel, run
 from ...typing import Array, AtomScalars, PRNGKeyArray
+from ..adaptation.curvature import bonded_stiffness
+from ..adaptation.metric import stiffness_geometry
 from ..geometry import AbstractGeometry, as_geometry
+from ..geometry.atom_blocks import AtomBlocks
+from ..geometry.blocks import BlockGeometry
+from ..kernels.generalized_hmc import GeneralizedHMC
 from ..kernels.hmc import HMC
 from ..kernels.langevin import Heating, Langevin
 from .checks import check_finite, check_on_fibre
 from .kernels import Steady, Tuned
 from .memory import available_memory, measured, walkers_that_fit
 from .samples import FrameSamples, gather
+from .settings import SamplingSettings
 from .storage import Rows
 from .walkers import Walkers, differing_leaves, potentials
 
@@ -28,45 +33,9 @@ from .walkers import Walkers, differing_leaves, potentials
 GRADIENTS_PER_CHUNK = 6000
 #: Most walkers of a batch: few on a CPU, so that frames are done one after the other; many fill an accelerator.
 _WIDEST_CPU, _WIDEST = 64, 4096
+#: Atoms up to which one mass matrix couples them all.
+_DENSE = 64
 _STAGES = ("heating", "tuning", "sampling")
-
-
-@dataclass(frozen=True)
-class SamplingSettings:
-    """How every chain of a campaign is sampled.
-
-    Arguments:
-        draws: samples of each chain.
-        thin: trajectories between two of them.
-        sampler: ``"hmc"``, or ``"langevin"``, which has no Metropolis test.
-        step_size: first step size, ps, and that of the burn-in; Langevin keeps it.
-        steps: (mean) steps of a trajectory.
-        heat, hold: Langevin steps of the burn-in from minima; 0 and 0 for starts that are typical already.
-        warmup: trajectories that tune the step size.
-        target: acceptance aimed at.
-        friction: of Langevin dynamics, 1/ps.
-    """
-
-    draws: int = 100
-    thin: int = 4
-    sampler: Literal["hmc", "langevin"] = "hmc"
-    step_size: float = 0.001
-    steps: int = 40
-    heat: int = 750
-    hold: int = 750
-    warmup: int = 40
-    target: float = 0.8
-    friction: float = 20.0
-
-    def __post_init__(self):
-        if self.draws < 1 or self.thin < 1 or self.steps < 1:
-            raise ValueError(
-                f"campaign: draws ({self.draws}), thin ({self.thin}) and steps ({self.steps}) must be at least 1."
-            )
-        if min(self.heat, self.hold, self.warmup) < 0 or self.heat + self.hold < 0:
-            raise ValueError("campaign: heat, hold and warmup cannot be negative.")
-        if self.sampler not in ("hmc", "langevin"):
-            raise ValueError(f"campaign: sampler {self.sampler!r} is not known; choose 'hmc' or 'langevin'.")
 
 
 class Campaign:
@@ -80,6 +49,8 @@ class Campaign:
         chains: of each frame.
         masses: (atoms,) masses of the sampler, amu, or a geometry.
         settings: of the sampler.
+        group: (atoms,) numbers of the blocks of atoms, such as residues, whose masses may be coupled; for molecules
+            that are too large for one block.
         frames: (frames,) numbers that name the frames in messages and choose their random numbers; 0, 1, ... if None.
         dtype: of the positions.
         memory: bytes the campaign may take; what `available_memory` finds when None.
@@ -98,6 +69,7 @@ class Campaign:
         *,
         masses: AtomScalars | AbstractGeometry,
         settings: SamplingSettings | None = None,
+        group: np.ndarray | None = None,
         frames: Sequence[int] | None = None,
         dtype: Any = np.float32,
         memory: int | None = None,
@@ -115,12 +87,15 @@ class Campaign:
             raise ValueError("campaign: frames must have one number for each posterior, each once.")
         self.posteriors, self.chains, self.dtype = tuple(posteriors), chains, np.dtype(dtype)
         self.geometry, self.vectorized = as_geometry(posteriors[0], masses), vectorized
+        self.blocks = None if self.settings.masses == "given" else _blocks(posteriors[0], group)
+        # Three matrices for each block, of each walker.
+        own = 0 if self.blocks is None else 3 * int(np.prod(self.blocks.shape)) * self.dtype.itemsize
         self.memory = available_memory() if memory is None else memory
         narrow = jax.default_backend() == "cpu"
         most = (_WIDEST_CPU if narrow else _WIDEST) if widest is None else widest
         wanted = chains * max(min(most // chains, len(posteriors)), 1)
         n_atoms = posteriors[0].mapping.n_atoms
-        fit = walkers_that_fit(self.memory, n_atoms, self.dtype.itemsize, wanted, self._measure)
+        fit = walkers_that_fit(self.memory, n_atoms, self.dtype.itemsize, wanted, self._measure, own=own)
         if fit < chains:
             raise ValueError(
                 f"campaign: {chains} chains of {n_atoms} atoms do not fit into {self.memory / 2**30:.2g} GiB of "
@@ -239,7 +214,13 @@ class Campaign:
             tail = max((at.heat + at.hold) // 5, 1)
             temperature = np.asarray(warm.infos.temperature[-tail:]).mean(axis=0)
             x = warm.state.position
-        sampling = Walkers.of(self._sampling, index, labels, self._sampling_own, vectorized=self.vectorized)
+        kernels = self._sampling
+        if self.blocks is not None:
+            kernels = list(kernels)
+            for i, frame in enumerate(chosen):
+                mine = x[i * self.chains : (i + 1) * self.chains]
+                kernels[frame] = self._sampler(self.posteriors[frame], self._stiff(self.posteriors[frame], mine))
+        sampling = Walkers.of(kernels, index, labels, self._sampling_own, vectorized=self.vectorized)
         state, gradients = sampling.init(keys[4], x), at.heat + at.hold
         if at.warmup and at.sampler != "langevin":
             # As many as whole draws, so that one compiled chunk serves both stages.
@@ -291,19 +272,40 @@ class Campaign:
 
     @cached_property
     def _sampling(self) -> list[AbstractKernel]:
-        return [self._sampler(one) for one in self.posteriors]
+        geometry = self.geometry
+        if self.blocks is not None:
+            matrix = self.blocks.diagonal(np.ones(self.blocks.n_atoms))
+            geometry = BlockGeometry(self.posteriors[0], self.blocks, matrix)
+        return [self._sampler(one, geometry) for one in self.posteriors]
 
     @cached_property
     def _sampling_own(self) -> tuple[int, ...]:
-        return differing_leaves(self._sampling)
+        own = set(differing_leaves(self._sampling))
+        if self.blocks is not None:
+            # Frames will have mass matrices of their own.
+            other = BlockGeometry(
+                self.posteriors[0], self.blocks, self.blocks.diagonal(np.full(self.blocks.n_atoms, 2.0))
+            )
+            own |= set(differing_leaves([self._sampling[0], self._sampler(self.posteriors[0], other)]))
+        return tuple(sorted(own))
 
-    def _sampler(self, posterior: Posterior) -> AbstractKernel:
+    def _stiff(self, posterior: Posterior, positions: Array) -> AbstractGeometry:
+        """Masses of one frame from the bonded terms at ``positions`` (chains, atoms, 3)."""
+        assert self.blocks is not None
+        return stiffness_geometry(posterior, self.blocks, bonded_stiffness(posterior, self.blocks, positions))
+
+    def _sampler(self, posterior: Posterior, geometry: AbstractGeometry) -> AbstractKernel:
         at = self.settings
         if at.sampler == "langevin":
-            langevin = Langevin(posterior, self.geometry, step_size=at.step_size, friction=at.friction)
+            langevin = Langevin(posterior, geometry, step_size=at.step_size, friction=at.friction)
             return Steady(langevin, steps=at.steps)
-        hmc = HMC(posterior, self.geometry, step_size=at.step_size, steps=at.steps)
-        return Tuned(hmc, warmup=-(-at.warmup // at.thin) * at.thin, target=at.target)
+        shared = {"step_size": at.step_size, "steps": at.steps}
+        if at.sampler == "ghmc":
+            sampler = GeneralizedHMC(posterior, geometry, persistence=at.persistence, **shared)
+        else:
+            sampler = HMC(posterior, geometry, **shared)
+        warmup = -(-at.warmup // at.thin) * at.thin
+        return Tuned(sampler, step_size=at.step_size, warmup=warmup, target=at.target)
 
     def _measure(self, count: int) -> int:
         """Bytes of a step of ``count`` walkers."""
@@ -312,74 +314,15 @@ class Campaign:
         return measured(walkers, walkers.init(jax.random.key(0), x))
 
 
-def sample_frames(
-    posteriors: Sequence[Posterior],
-    starts: Any,
-    key: PRNGKeyArray,
-    *,
-    masses: AtomScalars | AbstractGeometry,
-    settings: SamplingSettings | None = None,
-    frames: Sequence[int] | None = None,
-    memory: int | None = None,
-    folder: str | Path | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
-) -> Iterator[FrameSamples]:
-    """Draws from p(x|y) of many frames, frame by frame as batches are done.
-
-    Arguments:
-        posteriors: one for each frame; see `Campaign`.
-        starts: (frames, chains, atoms, 3) nm, from independent relaxations; their dtype is that of the run.
-        key: random key; the same key gives the same samples.
-        masses: (atoms,) masses of the sampler, amu, see `heavy_hydrogen_masses`; or a geometry.
-        settings: of the sampler.
-        frames: (frames,) numbers of the frames; see `Campaign`.
-        memory: bytes that may be taken.
-        folder: where checkpoints and draws are kept; an interrupted call goes on from them.
-        progress: called as ``progress(stage, done, total)``.
-
-    Returns:
-        The `FrameSamples` of each frame, in order.
-
-    Raises:
-        ValueError, ResultError: as `Campaign` and `Campaign.run`.
-    """
-    starts = np.asarray(starts)
-    if starts.ndim != 4 or len(starts) != len(posteriors):
-        raise ValueError(
-            f"sample_frames: starts have shape {starts.shape}, expected ({len(posteriors)}, chains, atoms, 3)."
-        )
-    listed = with_lists(posteriors, starts.reshape(-1, *starts.shape[2:])[0])
-    campaign = Campaign(
-        listed,
-        starts.shape[1],
-        masses=masses,
-        settings=settings,
-        frames=frames,
-        dtype=starts.dtype,
-        memory=memory,
-    )
-    for number, chosen in enumerate(campaign.batches):
-        part = None if folder is None else Path(folder) / f"batch-{number:04d}"
-        given = starts[chosen.start : chosen.stop]
-        yield from campaign.run(number, given, key, folder=part, progress=progress)
-
-
-def with_lists(posteriors: Sequence[Posterior], x: Any) -> list[Posterior]:
-    """The posteriors with pair lists made around ``x`` (atoms, 3), the same for all; walkers make their own."""
-    made: dict[int, Any] = {}
-    for one in posteriors:
-        if id(one.energy) not in made:
-            made[id(one.energy)] = one.energy.rebuild(jnp.asarray(x))
-    return [eqx.tree_at(lambda p: p.energy, one, made[id(one.energy)]) for one in posteriors]
-
-
-def frames_of_this_process(frames: Sequence[Any]) -> list[Any]:
-    """The share of ``frames`` that this process of a `jax.distributed` run takes: every process_count-th.
-
-    Frames do not communicate, so each process samples its own, with its own devices and output folder; together they
-    do all of them, and each frame has the numbers it would have in a single process.
-    """
-    return list(frames[jax.process_index() :: jax.process_count()])
+def _blocks(posterior: Posterior, group: np.ndarray | None) -> AtomBlocks:
+    """One block for all atoms where that is not too large, else those of ``group``."""
+    mapping = posterior.mapping
+    if not isinstance(mapping, AbstractLinearMap):
+        raise ValueError("campaign: masses from the bonded terms are for linear maps; take them as given.")
+    try:
+        return AtomBlocks(mapping, largest=_DENSE)
+    except ValueError:
+        return AtomBlocks(mapping, group)
 
 
 def _observe(state) -> Array:

@@ -10,6 +10,7 @@ from jax import lax
 from ...run import AbstractKernel
 from ...typing import Array, AtomVectors, PRNGKeyArray
 from ..adaptation.step_size import DualAveraging
+from ..kernels.generalized_hmc import GeneralizedHMC
 from ..kernels.hmc import HMC
 from ..kernels.langevin import Langevin, LangevinState
 
@@ -51,19 +52,22 @@ class Tuned(AbstractKernel):
     frame's chains are pooled on the host. The first ``warmup`` trajectories must not be used as samples.
 
     Arguments:
-        sampler: `HMC`.
+        sampler: `HMC` or `GeneralizedHMC`.
+        step_size: first step size, ps.
         warmup: trajectories that adapt.
         target: acceptance probability aimed at.
     """
 
-    sampler: HMC
+    sampler: HMC | GeneralizedHMC
+    step_size: Array
     warmup: Array
     target: Array
 
-    def __init__(self, sampler: HMC, *, warmup: int, target: float):
+    def __init__(self, sampler: HMC | GeneralizedHMC, *, step_size: float, warmup: int, target: float):
         if not 0 < target < 1:
             raise ValueError(f"campaign: target acceptance {target} is not between 0 and 1.")
         self.sampler = sampler
+        self.step_size = jnp.asarray(step_size, jnp.float32)
         self.warmup = jnp.asarray(warmup, jnp.int32)
         self.target = jnp.asarray(target, jnp.float32)
 
@@ -74,11 +78,11 @@ class Tuned(AbstractKernel):
 
     def step(self, key: PRNGKeyArray, state: WalkerState) -> tuple[WalkerState, WalkerInfo]:
         """One trajectory; during the warm-up also an update of the step size."""
-        chain, info = self.sampler.step(key, state.chain)
+        chain, info = self.sampler.step(key, state.chain)  # pyright: ignore[reportArgumentType]
         old = state.averaging
         assert old is not None
         dtype = old.log_step.dtype
-        origin = jnp.log(self.sampler.step_size.astype(dtype))
+        origin = jnp.log(self.step_size.astype(dtype))
         new = old.update(info.acceptance.astype(dtype), self.target.astype(dtype), origin)
         warmup = self.warmup.astype(dtype)
         averaging = DualAveraging(*(jnp.where(old.count < warmup, a, b) for a, b in zip(new, old, strict=True)))

@@ -1,6 +1,7 @@
 """How many walkers fit into memory: an estimate before anything is compiled, and the compiler's own account."""
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -30,7 +31,7 @@ def available_memory() -> int:
         return int(SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
 
-def bound(n_atoms: int, itemsize: int, walkers: int, *, looped: bool | None = None) -> int:
+def bound(n_atoms: int, itemsize: int, walkers: int, *, own: int = 0, looped: bool | None = None) -> int:
     """Bytes that a step of ``walkers`` walkers surely does not exceed, without compiling anything.
 
     Every pair of atoms is counted, so it is far too much for large molecules with a cutoff: then ask `measured`.
@@ -39,6 +40,7 @@ def bound(n_atoms: int, itemsize: int, walkers: int, *, looped: bool | None = No
         n_atoms: of one walker.
         itemsize: bytes of a number.
         walkers: of a batch, on all devices.
+        own: bytes of what each walker has to itself, such as a mass matrix.
         looped: whether walkers of a device take turns, as they do on a CPU; None: whether this is one.
     """
     looped = jax.default_backend() == "cpu" if looped is None else looped
@@ -46,7 +48,7 @@ def bound(n_atoms: int, itemsize: int, walkers: int, *, looped: bool | None = No
     vectors = 3 * n_atoms * itemsize
     # The Metropolis test is done in double precision where that is enabled.
     wide = 8 if jax.config.jax_enable_x64 else itemsize  # pyright: ignore[reportAttributeAccessIssue]
-    return walkers * 8 * vectors + at_once * (_VECTORS * vectors + _PAIRS * wide * n_atoms**2)
+    return walkers * (8 * vectors + own) + at_once * (_VECTORS * vectors + _PAIRS * wide * n_atoms**2)
 
 
 def measured(walkers: Walkers, state: Any) -> int:
@@ -64,7 +66,9 @@ def measured(walkers: Walkers, state: Any) -> int:
     return int(used) * min(len(walkers.labels), jax.local_device_count())
 
 
-def walkers_that_fit(limit: int, n_atoms: int, itemsize: int, wanted: int, measure=None) -> int:
+def walkers_that_fit(
+    limit: int, n_atoms: int, itemsize: int, wanted: int, measure: Callable[[int], int] | None = None, *, own: int = 0
+) -> int:
     """The most walkers, up to ``wanted``, whose step stays below ``limit`` bytes; zero when not even one does.
 
     Arguments:
@@ -73,14 +77,15 @@ def walkers_that_fit(limit: int, n_atoms: int, itemsize: int, wanted: int, measu
         itemsize: bytes of a number.
         wanted: walkers.
         measure: ``measure(walkers)`` gives the true bytes of a batch; asked, at most twice, where the `bound` says no.
+        own: bytes of what each walker has to itself.
     """
-    if bound(n_atoms, itemsize, wanted) <= limit:
+    if bound(n_atoms, itemsize, wanted, own=own) <= limit:
         return wanted
     if measure is None:
-        return _largest(lambda w: bound(n_atoms, itemsize, w), limit, wanted)
+        return _largest(lambda w: bound(n_atoms, itemsize, w, own=own), limit, wanted)
     devices = jax.local_device_count()
     one, two = measure(devices), measure(2 * devices)
-    each = max((two - one) / devices, 1.0)
+    each = max((two - one) / devices, 1.0) + own
     return int(np.clip((limit - (one - each * devices)) // each, 0, wanted))
 
 
