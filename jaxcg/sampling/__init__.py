@@ -13,6 +13,10 @@ from .adaptation.moments import Moments
 from .adaptation.step_size import AdaptiveChains, DualAveraging
 from .adaptation.trajectory_length import SelfTuningChains, SelfTuningState
 from .adaptation.warm_up import WarmUp, warm_up
+from .campaign.campaign import Campaign
+from .campaign.frames import frames_of_this_process, sample_frames
+from .campaign.samples import FrameSamples
+from .campaign.settings import SamplingSettings
 from .diagnostics.convergence import (
     Convergence,
     bulk_effective_sample_size,
@@ -61,6 +65,7 @@ __all__ = [
     "AtomBlocks",
     "BlockGeometry",
     "BurnIn",
+    "Campaign",
     "Chains",
     "ConstrainedGeometry",
     "Convergence",
@@ -71,6 +76,7 @@ __all__ = [
     "Estimate",
     "ExchangeInfo",
     "ExchangeState",
+    "FrameSamples",
     "GeneralizedHMC",
     "GeneralizedHMCState",
     "HMCInfo",
@@ -88,6 +94,7 @@ __all__ = [
     "ReplicaExchange",
     "Reweighted",
     "SamplerHealth",
+    "SamplingSettings",
     "SelfTuningChains",
     "SelfTuningState",
     "SwitchingHMC",
@@ -113,6 +120,7 @@ __all__ = [
     "energy_fraction",
     "expectation",
     "find_torsions",
+    "frames_of_this_process",
     "heavy_hydrogen_masses",
     "map_response",
     "mean_effective_sample_size",
@@ -128,6 +136,7 @@ __all__ = [
     "reweight",
     "round_trips",
     "sample",
+    "sample_frames",
     "sampler_health",
     "sd_effective_sample_size",
     "sd_standard_error",
