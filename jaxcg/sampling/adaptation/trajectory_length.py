@@ -122,13 +122,14 @@ class SelfTuningChains(AbstractKernel):
     def init(self, key: PRNGKeyArray, position: Array) -> SelfTuningState:
         """States at ``position`` (chains, atoms, 3)."""
         chains = self.chains.init(key, position)
-        log_length = jnp.log(self.length).astype(position.dtype)
-        zero = jnp.zeros((), position.dtype)
+        # On the devices of the chains, where the steps leave them: elsewhere the second step would compile again.
+        zero = jnp.zeros_like(chains.step_size[0])
+        log_length = zero + jnp.log(self.length).astype(position.dtype)
         mean = jnp.mean(chains.position, axis=0)
         length = LengthAveraging(log_length, log_length, zero, zero, mean, zero)
         drawn = self._split(chains.position)
         dense = isinstance(self.geometry, BlockGeometry)
-        moments = Moments.start(drawn.shape[1:], position.dtype, dense=dense)
+        moments = jax.tree.map(zero.__add__, Moments.start(drawn.shape[1:], position.dtype, dense=dense))
         return SelfTuningState(chains, DualAveraging.start(chains.step_size[0]), length, moments)
 
     def step(self, key: PRNGKeyArray, state: SelfTuningState) -> tuple[SelfTuningState, HMCInfo]:

@@ -1,0 +1,119 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from oracles.gaussian import Gaussian
+from test_sampling_hmc import check_moments
+
+from jaxcg.run import run
+from jaxcg.sampling import BlockGeometry, LinearGeometry, burn_in, warm_up
+from jaxcg.sampling.adaptation.burn_in import settled
+
+KEY = jax.random.key(8)
+TRACES = []
+
+
+def observe(state):
+    TRACES.append(1)
+    return state.chains.position
+
+
+def starts(problem, chains=32):
+    return jnp.asarray(np.repeat(problem.mode[None], chains, axis=0), jnp.float32)
+
+
+SETTINGS = {"heat": 60, "hold": 60, "limit": 600, "step_size": 0.03, "steps": 6, "chunk": 25, "observe": observe}
+
+
+def test_from_the_mode_to_samples():
+    problem = Gaussian()
+    seen, stages = [], []
+
+    def progress(stage, done, total):
+        stages.append((stage, done, total))
+        if stage == "tuning" and done >= 25:
+            seen.append(len(TRACES))
+
+    warm = warm_up(
+        problem.posterior,
+        starts(problem),
+        KEY,
+        masses=problem.masses,
+        adapt="hessian",
+        windows=(25, 25, 50),
+        progress=progress,
+        **SETTINGS,
+    )
+    assert warm.masses == "hessian"
+    assert isinstance(warm.geometry, BlockGeometry)
+    assert warm.burn_in is not None
+    assert warm.burn_in.done
+    assert warm.notes == ()
+    assert warm.acceptance.mean() == pytest.approx(0.8, abs=0.1)
+    # Directions vibrate alike: a few steps lead from one independent configuration to the next.
+    assert warm.steps <= 6
+    assert 0.0005 < warm.step_size < 0.004
+    assert stages[0] == ("heating", 0, 120)
+    assert stages[-1] == ("tuning", 100, 100)
+    result = run(warm.kernel, warm.state, KEY, 500, observe=observe, chunk=25)
+    assert len(TRACES) == seen[0]  # all windows and the run after them are one compiled kernel
+    assert np.ptp(result.infos.step_size) == 0
+    np.testing.assert_allclose(result.infos.step_size[0], warm.step_size)
+    check_moments(problem, result.observations, result.infos.potential)
+
+
+def test_masses_of_atoms_and_falling_back_to_them(monkeypatch):
+    problem = Gaussian()
+    options = SETTINGS | {"heat": 0, "hold": 0, "windows": (25, 25)}
+    start = jnp.asarray(problem.exact_draws(8))
+    monkeypatch.setattr("jaxcg.sampling.adaptation.warm_up.LARGEST_BLOCK", 5)
+    warm = warm_up(problem.posterior, start, KEY, masses=problem.masses, adapt="bonded", **options)
+    assert warm.masses == "variance"
+    assert isinstance(warm.geometry, LinearGeometry)
+    assert "hang together" in warm.notes[0]
+    assert warm.burn_in is None
+    spread = problem.covariance.diagonal().reshape(-1, 3).mean(axis=1)
+    products = np.asarray(warm.geometry.masses) * spread
+    assert products.max() / products.min() < 2
+    kept = warm_up(problem.posterior, start, KEY, masses=problem.masses, adapt="given", **options)
+    np.testing.assert_allclose(kept.geometry.masses, problem.masses, rtol=1e-6)
+
+
+def test_burn_in_goes_on_until_it_is_done():
+    problem = Gaussian()
+    options = {"masses": problem.masses, "heat": 40, "hold": 40, "step_size": 0.03, "friction": 0.02}
+    short = burn_in(problem.posterior, starts(problem), KEY, **options)
+    assert not short.done
+    assert "drifts" in short.reason or "temperature" in short.reason
+    assert len(short.potential) == 80
+    long = burn_in(problem.posterior, starts(problem), KEY, limit=4000, **(options | {"friction": 0.2}))
+    assert long.done
+    assert 80 < len(long.potential) < 4040
+    assert len(long.potential) % 40 == 0
+    excess = (long.potential[-40:].mean() - float(problem.posterior.potential(starts(problem)[0]))) / problem.kT
+    assert excess == pytest.approx(problem.dimension / 2, rel=0.2)
+
+
+def test_what_counts_as_settled():
+    rng = np.random.default_rng(0)
+    spread = np.sqrt(50) * 2.5
+    flat = 1000 + spread * rng.normal(size=(200, 4))
+    warm = 300 + 30 * rng.normal(size=(200, 4))
+    rising = flat + np.linspace(0, 4 * spread, 200)[:, None]
+    assert settled(flat, warm, 100, 300.0, 2.5)[0]
+    done, reason = settled(rising, warm, 100, 300.0, 2.5)
+    assert not done
+    assert "still drifts" in reason
+    done, reason = settled(flat, warm - 60, 100, 300.0, 2.5)
+    assert not done
+    assert "not at its target of 300 K" in reason
+    assert not settled(flat[:12], warm[:12], 100, 300.0, 2.5)[0]
+    assert not settled(flat * np.nan, warm, 100, 300.0, 2.5)[0]
+
+
+def test_bad_settings_are_refused():
+    problem = Gaussian()
+    with pytest.raises(ValueError, match="windows"):
+        warm_up(problem.posterior, starts(problem, 2), KEY, masses=problem.masses, windows=())
+    with pytest.raises(ValueError, match="adapt"):
+        warm_up(problem.posterior, starts(problem, 2), KEY, masses=problem.masses, adapt="best")  # pyright: ignore
