@@ -1,13 +1,15 @@
 import warnings
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import openmm
 import openmm.app
 import pytest
 from proteins import FRAMES, protein
 
-from jaxcg.sampling import Torsions, find_torsions, torsion_mixing
+from jaxcg.run import AbstractKernel, run
+from jaxcg.sampling import LangevinState, Torsions, find_torsions, torsion_mixing
 from jaxcg.system import System
 
 with warnings.catch_warnings():
@@ -155,6 +157,26 @@ def test_angles_of_many_configurations(villin):
     for chain, draw in ((0, 0), (1, 99), (2, 99)):
         np.testing.assert_allclose(angles[chain, draw], few(x[chain, draw]), atol=1e-5)
     assert few.along(x[:0]).shape == (0, 100, 7)
+
+
+class Still(AbstractKernel):
+    """Chains that stay where they are."""
+
+    def init(self, key, position):
+        return LangevinState(position, 0 * position, jnp.zeros((), jnp.int32))
+
+    def step(self, key, state):
+        return state, LangevinState(jnp.zeros(()), jnp.zeros(()), state.count)
+
+
+def test_angles_are_observed_on_the_way(villin):
+    _, positions, torsions = villin
+    few = torsions.only("chi1")
+    x = jnp.asarray(np.stack([positions, positions[:, ::-1]]), jnp.float32)
+    kernel, key = Still(), jax.random.key(0)
+    seen = run(kernel, kernel.init(key, x), key, 4, every=2, observe=few.observed, chunk=2).observations
+    assert seen.shape == (2, 2, len(few))
+    np.testing.assert_allclose(seen[1], few.along(np.asarray(x)), atol=1e-6)
 
 
 THREE = Torsions(["chi1 of LYS 33"], ["chi1"], ["threefold"], [[0, 1, 2, 3]])

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Self
+from typing import Any, Self
 
 import equinox as eqx
 import jax
@@ -73,6 +73,16 @@ class Torsions(eqx.Module):
     def __call__(self, x: AtomVectors) -> Array:
         """(torsions,) radians in (−π, π], IUPAC sign (trans is π), of positions (atoms, 3)."""
         return dihedral_angle(*corners(x, jnp.asarray(self.atoms)))[0]
+
+    def observed(self, state: Any) -> Array:
+        """Angles of the ``position`` (..., atoms, 3) of a sampler's state: an ``observe`` of `jaxcg.run.run`.
+
+        Angles alone are kept then, (..., torsions) a draw, where all positions would not fit into memory.
+        """
+        one = self.__call__
+        for _ in range(state.position.ndim - 2):
+            one = jax.vmap(one)
+        return one(state.position)
 
     def along(self, positions: np.ndarray) -> np.ndarray:
         """(..., torsions) angles in radians of many configurations (..., atoms, 3), a bounded number at a time."""
