@@ -31,21 +31,16 @@ PEAKS = {"H100": 66.9, "H200": 66.9, "A100": 19.5, "L4": 30.3, "L40": 90.5, "RTX
 RUNGS, HOTTEST = 8, 600.0
 
 
-class Angles(eqx.Module):
+class Angles:
     """Called with a state it gives torsion angles of every chain (of the first rung of every ladder)."""
 
-    torsions: Any = eqx.field(static=True)
+    def __init__(self, torsions):
+        self.torsions = torsions
 
     def __call__(self, state) -> jax.Array:
         if hasattr(state, "rungs"):
             return jax.vmap(self.torsions)(state.rungs.position[:, 0])
         return jax.vmap(self.torsions)(getattr(state, "chains", state).position)
-
-    def __hash__(self):
-        return id(self.torsions)
-
-    def __eq__(self, other):
-        return isinstance(other, Angles) and other.torsions is self.torsions
 
 
 def _warm(rows, case, settings, problem, count: int):
@@ -146,7 +141,7 @@ def _judge(rows, case, energy, angles, problem, spent) -> None:
             for name, share in zip(mixing.wells(k), mixing.populations[k], strict=False)
             if np.isfinite(share)
         )
-        rows.add(f"{case}: {torsions.names[k]}", f"R-hat; populations {shares}", float(mixing.r_hat[k]))
+        rows.add(f"{case}: chi1", f"R-hat of {torsions.names[k]}; {shares}", float(mixing.r_hat[k]))
 
 
 def gpu(rows, settings, peer, counts=(1, 64, 1024)) -> None:

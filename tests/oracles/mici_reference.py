@@ -4,9 +4,9 @@
     python tests/oracles/mici_reference.py out-reduced.npz out-constrained.npz
 
 Both forms of mici, one chain each, 150 adaptive transitions left out: the same density by independent code, in
-null-space coordinates without any constraint (MODE reduced) and by projection (MODE constrained). The problem is that of
-tests/alanine_fibre.py, saved after a burn-in. The file has counts of φ and ψ on a grid, effective sample sizes of the
-energy, cos φ, sin φ, cos ψ, sin ψ, and mean and standard deviation of the energy.
+null-space coordinates without any constraint (MODE reduced) and by projection (MODE constrained). The problem is that
+of tests/alanine_fibre.py, saved after a burn-in. The file has counts of φ and ψ on a grid, effective sample sizes of
+the energy, cos φ, sin φ, cos ψ, sin ψ, and mean and standard deviation of the energy.
 """
 
 import json
