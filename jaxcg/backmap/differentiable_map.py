@@ -35,7 +35,7 @@ def differentiable_map_estimate(
         posterior: the function's argument; a linear map, exact or soft.
         x0: (atoms, 3) start, nm; constant. Use float64 for derivatives.
         optimizer, steps, tolerance: of the search, see `map_estimate`.
-        newton: most Newton steps after it.
+        newton: most Newton steps after it, at least one.
         solver: of the linear systems.
 
     Returns:

@@ -63,9 +63,10 @@ def differentiable_map(
     """The MAP ``x`` as a differentiable function of the posterior: of y, the temperature and all parameters.
 
     The value is ``x`` as it is; its derivatives are those of the minimiser of U on the fibre (of the potential for soft
-    beads), in forward and reverse mode and to any order, at the cost of one linear system for each. ``x`` itself is a
-    constant: find it with `jaxcg.backmap.map_estimate`, best in float64, and as well converged as the derivatives are
-    to be right (`newton_map`). Where the system cannot be solved, derivatives are nan; `map_response` tells why.
+    beads), in forward and reverse mode and to any order, at the cost of one linear system for each. Only the weights of
+    the map are taken as constants. ``x`` itself is a constant: find it with `jaxcg.backmap.map_estimate`, best in
+    float64, and as well converged as the derivatives are to be right (`newton_map`). Where the system cannot be solved,
+    derivatives are nan; `map_response` tells why.
 
     Arguments:
         posterior: the function's argument.
@@ -139,7 +140,7 @@ def newton_map(
     Arguments:
         posterior: the posterior.
         x: (atoms, 3) nm, converged to where the Hessian is positive.
-        steps: Newton steps; each squares the error.
+        steps: most Newton steps, at least one; each squares the error.
         fibre: as for `differentiable_map`.
 
     Returns:
@@ -147,19 +148,18 @@ def newton_map(
     """
     fibre = _fibre(posterior, fibre)
     x = jnp.asarray(x)
-    for _ in range(steps):
+    norm = jnp.inf
+    for _ in range(max(steps, 1)):
         x, norm, moved = _newton(posterior, x, fibre)
         if not moved:
             break
-    else:
-        norm = _newton(posterior, x, fibre)[1]
     return x, float(norm)
 
 
 def _fibre(posterior: Posterior, fibre: AbstractFibre | None) -> AbstractFibre | None:
     if not (posterior.linear and posterior.exact):
         return None
-    return posterior.linear_map("differentiable_map").fibre() if fibre is None else fibre
+    return _frozen(posterior).linear_map("differentiable_map").fibre() if fibre is None else fibre
 
 
 def _conditions(posterior: Posterior, reference: Array, fibre: AbstractFibre | None):
@@ -172,7 +172,8 @@ def _conditions(posterior: Posterior, reference: Array, fibre: AbstractFibre | N
     if posterior.linear:
         if fibre is None:
             return _itself, gradient
-        mapping, y = posterior.linear_map("differentiable_map"), posterior.y.astype(reference.dtype)
+        mapping = _frozen(posterior).linear_map("differentiable_map")
+        y = posterior.y.astype(reference.dtype)
 
         def on_fibre(x):
             return fibre.tangent(gradient(x)) + fibre.lift(mapping(x) - y)
@@ -237,19 +238,33 @@ def _response(posterior, change, x, fibre, solver):
 @eqx.filter_jit
 def _newton(posterior, x, fibre):
     project, conditions = _conditions(posterior, x, fibre)
+
+    def settled(x):
+        """Back to the constraints: compared there, gradients are not mixed with deviations of the beads."""
+
+        def once(_, x):
+            value = conditions(x)
+            return x - (value - project(value))
+
+        return lax.fori_loop(0, 1 if posterior.linear else 8, once, x)
+
+    x = settled(x)
     value, linear = jax.linearize(conditions, x)
     step = -_solve(lambda *args: TangentSolver().solve(*args).solution, linear, project, value)
-    norm = jnp.sqrt(jnp.mean(value**2))
 
-    def worse(carry):
-        share, tried = carry
-        new = jnp.sqrt(jnp.mean(conditions(x + share * step) ** 2))
-        return ~(new < norm) & (tried < 10)
+    def norm(x):
+        return jnp.sqrt(jnp.mean(conditions(x) ** 2))
 
-    share, tried = lax.while_loop(worse, lambda c: (0.5 * c[0], c[1] + 1), (jnp.ones((), x.dtype), jnp.int32(0)))
-    moved = tried < 10
-    x = jnp.where(moved, x + share * step, x)
-    return x, jnp.where(moved, jnp.sqrt(jnp.mean(conditions(x) ** 2)), norm), moved
+    def halved(carry):
+        share, tried, _, _ = carry
+        new = settled(x + share * step)
+        return 0.5 * share, tried + 1, new, norm(new)
+
+    before = norm(x)
+    start = jnp.ones((), x.dtype), jnp.int32(0), x, jnp.full((), jnp.inf, x.dtype)
+    _, _, new, after = lax.while_loop(lambda c: ~(c[3] < before) & (c[1] < 10), halved, start)
+    moved = after < before
+    return jnp.where(moved, new, x), jnp.where(moved, after, before), moved
 
 
 def _solve(solve, linear, project, b):

@@ -129,7 +129,7 @@ def differentiable_expectation(
     reference = eqx.combine(jax.tree.map(lax.stop_gradient, reference), posterior if drawn_from is None else drawn_from)
     shift = jnp.zeros_like(x[0])
     if posterior.exact:
-        fibre = posterior.linear_map("differentiable_expectation").fibre() if fibre is None else fibre
+        fibre = reference.linear_map("differentiable_expectation").fibre() if fibre is None else fibre
         y = posterior.y.astype(x.dtype)
         shift = jnp.asarray(fibre.lift(y - lax.stop_gradient(reference.y).astype(x.dtype)))
 
