@@ -176,8 +176,9 @@ def dipeptide(rows, settings, peer) -> None:
                     best_per_gradient = max(best_per_gradient, 1000 * size / drawn.gradients)
         rows.add(label, "R-hat of cos φ", rank_normalised_r_hat(drawn.draws["cos φ"]))
         rows.add(label, "compilation", drawn.compilation, "s")
-    case = "dipeptide, best of ours"
-    rows.add(case, "ESS of cos φ per 1000 gradients", best_per_gradient, better="higher", limit=13)
+    if best_per_gradient:
+        case = "dipeptide, best of ours"
+        rows.add(case, "ESS of cos φ per 1000 gradients", best_per_gradient, better="higher", limit=13)
     against(rows, settings, peer, problem, np.asarray(warm.positions[0]), best)
 
 

@@ -1,6 +1,8 @@
 """The benchmarks' own arithmetic: ratios, limits, files, and judging a peer's heavy atoms."""
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -86,3 +88,17 @@ def test_secondary_structure_of_a_known_fold():
     assert len(code) == system.n_residues
     assert (code[22:33] == 1).all()  # the helix 23–33
     assert (code[1:6] == 2).all()  # the first strand
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_sampling_runs(tmp_path):
+    script = Path(__file__).parent.parent / "benchmarks" / "sampling.py"
+    size = ["--only=dipeptide", "--samplers=Langevin", "--no-peer", "--seconds=0.1", "--chains=4", "--steps=40"]
+    words = [sys.executable, str(script), *size, "--json=rows.json"]
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "JAX_PLATFORMS": "cpu"}
+    subprocess.run(words, check=True, cwd=tmp_path, env=environment)
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    found = {row["metric"]: row["value"] for row in rows if row["case"].startswith("Langevin")}
+    assert found["gradients a second"] > 0
+    assert 0 < found["ESS of cos φ per 1000 gradients"] < 1000
+    assert (tmp_path / "jaxcg" / "benchmarks" / "sampling" / "dipeptide.npz").exists()

@@ -1,13 +1,20 @@
 """Samplers leave the joint law of atoms and beads as it is; samplers broken on purpose do not."""
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from oracles.getting_it_right import Joint, joint_deviations, rank_p_values, worst
+from oracles.gaussian import Gaussian
+from oracles.getting_it_right import Joint, deviations, joint_deviations, rank_p_values, worst
 
-from jaxcg.sampling import HMC, Langevin
+from jaxcg.run import AbstractKernel
+from jaxcg.sampling import HMC, GeneralizedHMC, Langevin
+from jaxcg.sampling.geometry.atom_blocks import AtomBlocks
+from jaxcg.sampling.geometry.blocks import BlockGeometry
 from jaxcg.sampling.kernels import hmc
+from jaxcg.sampling.tempering.exchange import ReplicaExchange
+from jaxcg.sampling.tempering.ladder import Ladder
 
 #: Deviations in standard errors: what no right sampler reaches among fifty functions, and what every wrong one passes.
 ACCIDENT, WRONG = 4.5, 8.0
@@ -61,6 +68,62 @@ def test_langevin_of_wells_that_are_no_parabolas_has_no_bias_to_be_seen():
     problem = Joint()
     kernel = Langevin(problem.posterior, problem.masses, step_size=0.03, friction=10.0)
     assert worst(joint_deviations(problem, kernel, steps=40)) < ACCIDENT
+
+
+class NeverTurning(AbstractKernel):
+    """Generalised HMC broken: the velocity of a refused trajectory goes on as it was."""
+
+    hmc: GeneralizedHMC
+
+    def init(self, key, position):
+        return self.hmc.init(key, position)
+
+    def step(self, key, state):
+        state, info = self.hmc.step(key, state)
+        return state._replace(velocity=jnp.where(info.accepted, state.velocity, -state.velocity)), info
+
+
+@pytest.mark.slow
+def test_generalised_hmc_and_masses_in_blocks():
+    problem = Joint()
+    rng = np.random.default_rng(0)
+    root = rng.normal(size=(12, 12))
+    blocks = AtomBlocks(problem.mapping)
+    dense = BlockGeometry(problem.posterior, blocks, (root @ root.T / 4 + 2 * np.eye(12))[None])
+    settings = {"step_size": 0.05, "steps": 2, "persistence": 0.8}
+    assert worst(joint_deviations(problem, GeneralizedHMC(problem.posterior, dense, **settings), steps=20)) < ACCIDENT
+    # Long steps, often refused: only then does it matter which way a chain goes on.
+    plain = GeneralizedHMC(problem.posterior, problem.masses, step_size=0.085, steps=1, persistence=0.95)
+    assert worst(joint_deviations(problem, plain, steps=24)) < ACCIDENT
+    assert worst(joint_deviations(problem, NeverTurning(plain), steps=24)) > WRONG
+
+
+@pytest.mark.slow
+def test_replica_exchange(monkeypatch):
+    problem, ladder, count = Gaussian(), Ladder.geometric(300.0, 450.0, rungs=3), 4096
+    kernel = HMC(problem.posterior, problem.masses, step_size=0.04, steps=3)
+    draws = problem.exact_draws(3 * count).reshape(count, 3, -1, 3)
+    hotter = np.sqrt(np.asarray(ladder.temperatures) / 300.0)[:, None, None]
+    start = jnp.asarray((problem.mode + hotter * (draws - problem.mode)).astype(np.float32))
+
+    def moved():
+        exchange = ReplicaExchange(kernel, ladder, vectorized=True)
+        state = exchange.init(jax.random.key(0), start)
+        keys = jax.random.split(jax.random.key(1), 8)
+        state, infos = jax.jit(lambda state: jax.lax.scan(lambda s, k: exchange.step(k, s), state, keys))(state)
+        before, after = (problem.whiten(np.asarray(x) * 1.0) for x in (start, state.rungs.position))
+        changes = {}
+        for rung in range(3):
+            for i in range(problem.dimension):
+                changes[f"z{i} at {rung}"] = after[:, rung, i] - before[:, rung, i]
+            changes[f"energy at {rung}"] = np.sum(after[:, rung] ** 2 - before[:, rung] ** 2, axis=1)
+        assert 0.1 < float(infos.swapped.sum() / infos.proposed.sum()) < 0.95
+        return deviations(changes)
+
+    assert worst(moved()) < ACCIDENT
+    right = ReplicaExchange._gain
+    monkeypatch.setattr(ReplicaExchange, "_gain", lambda *arguments: -right(*arguments))
+    assert worst(moved()) > WRONG
 
 
 @pytest.mark.slow

@@ -19,7 +19,9 @@ from scipy.stats import chi2
 
 from jaxcg.energy.base import AbstractEnergy
 from jaxcg.mapping import LinearMap
+from jaxcg.mapping.base import AbstractMap
 from jaxcg.posterior import Posterior
+from jaxcg.sampling import HMC, Langevin
 from jaxcg.typing import Array
 from jaxcg.units import GAS_CONSTANT
 
@@ -41,6 +43,16 @@ class Wells(AbstractEnergy):
         )
         q = (x - centre) / length
         return jnp.asarray(KT, x.dtype) * jnp.sum(q * q * (0.5 + q * (cubic + q * quartic)))
+
+
+class Curved(AbstractMap):
+    """Two beads of four atoms, the first no linear function of them: its gradients differ from place to place."""
+
+    n_beads: int = 2
+    n_atoms: int = N_ATOMS
+
+    def __call__(self, x):
+        return jnp.stack([0.3 * x[0] + 0.7 * x[1] + 4.0 * x[1] * x[2], 0.2 * x[1] + 0.8 * x[2]])
 
 
 class Joint:
@@ -99,8 +111,15 @@ class Joint:
 
 def with_beads(kernel: Any, y: Array) -> Any:
     """The kernel for other beads: every leaf that is its posterior's y is replaced."""
-    beads = kernel.posterior.y
+    beads = core(kernel).posterior.y
     return jax.tree.map(lambda leaf: y if leaf is beads else leaf, kernel)
+
+
+def core(kernel: Any) -> HMC | Langevin:
+    """The kernel, or that inside it, which has the posterior."""
+    while not isinstance(kernel, HMC | Langevin):
+        kernel = kernel.hmc
+    return kernel
 
 
 def position_of(state) -> Array:
