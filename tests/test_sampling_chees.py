@@ -56,6 +56,7 @@ def test_derivative_of_the_criterion():
         assert float(benefit) == pytest.approx(0.25 * (distance[1] - distance[0]) ** 2, rel=1e-10)
 
 
+@pytest.mark.slow
 def test_samples_after_tuning_are_right():
     problem = Gaussian()
     _, result = tuned(problem, 0.3, warmup=60, steps=560, chains=32)

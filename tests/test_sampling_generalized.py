@@ -40,6 +40,7 @@ class WithoutFlip(AbstractKernel):
         return new._replace(velocity=jnp.where(info.accepted, new.velocity, -new.velocity)), info
 
 
+@pytest.mark.slow
 def test_velocity_turns_round_where_refused_or_the_target_is_missed():
     problem = Gaussian()
     right = GeneralizedHMC(problem.posterior, problem.masses, step_size=0.08, steps=2, persistence=0.95)
@@ -56,6 +57,7 @@ def test_velocity_turns_round_where_refused_or_the_target_is_missed():
     assert abs(excess[1]) > 4.5
 
 
+@pytest.mark.slow
 def test_without_persistence_it_is_hmc():
     problem = Gaussian()
     posterior, masses = problem.posterior, problem.masses

@@ -62,6 +62,7 @@ def test_from_the_mode_to_samples():
     check_moments(problem, result.observations, result.infos.potential)
 
 
+@pytest.mark.slow
 def test_masses_of_atoms_and_falling_back_to_them(monkeypatch):
     problem = Gaussian()
     options = SETTINGS | {"heat": 0, "hold": 0, "windows": (25, 25)}
