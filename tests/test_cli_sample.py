@@ -185,6 +185,8 @@ def test_bad_ends_are_one_line(folder, capsys, monkeypatch):
         (("beads.xtc",), "name the structure it belongs to"),
         (("frames.csv", "--beads", "exact", "--noise", "0.1"), "--noise"),
         (("damaged.npz",), "damaged.npz"),
+        (("frames.csv", "--tempering", "300"), "not above the 300 K"),
+        (("problem.npz", "--tempering", "400", "--mass", "bonded"), "one mass for each atom"),
         (("--example", "villin", "--topology", "frames.csv"), "own files"),
     ],
 )
@@ -241,6 +243,16 @@ def test_a_killed_run_ends_with_the_same_files(folder):
     assert os.listdir("killed") == ["running"]
     assert main(["sample", "problem.npz", *SHORT, "-o", "killed"]) == 0
     assert files("killed") == files("out")
+
+
+@pytest.mark.slow
+def test_replica_exchange(folder):
+    short = ("--chains", "2", "--draws", "4", "--thin", "1", "--steps", "5", "--burn-in", "40", "--warmup", "4")
+    assert main(["sample", "problem.npz", *short, "--tempering", "400", "--quiet", "-o", "tempered"]) == 0
+    report = json.loads(Path("tempered/report.json").read_text())
+    assert [row["frame"] for row in report["frames"]] == [3, 10]
+    assert "round trips per ladder" in " ".join(report["notes"])
+    assert report["frames"][1]["acceptance"] > 0.2
 
 
 @pytest.mark.slow

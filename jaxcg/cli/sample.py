@@ -120,6 +120,13 @@ def add_parser(verbs) -> None:
     )
     chains.add_argument("--burn-in", type=count, default=1500, metavar="N", help="steps that heat the starts (1500)")
     chains.add_argument("--warmup", type=count, default=40, metavar="N", help="trajectories that tune the step (40)")
+    chains.add_argument(
+        "--tempering",
+        type=positive,
+        metavar="K",
+        help="replica exchange up to this temperature, a ladder of its own for each chain: for basins that no chain "
+        "leaves (off)",
+    )
 
     work = parser.add_argument_group("run")
     work.add_argument("--seed", type=seed, default=0, metavar="S", help="same seed, same numbers (0)")
@@ -191,6 +198,12 @@ def _files(options: argparse.Namespace) -> dict[str, str | None]:
         raise InputError("--starts counts relaxations, and --start brings its own structures; leave one of them out.")
     if options.noise is not None and options.beads == "exact":
         raise InputError("--noise is the width of soft beads, and --beads exact has none; leave one of them out.")
+    if options.tempering is not None:
+        if options.sampler != "hmc" or options.mass == "bonded":
+            raise InputError("--tempering goes with --sampler hmc and one mass for each atom; leave the others out.")
+        # A prepared problem has a temperature of its own.
+        if not str(options.beads_file).endswith(".npz") and options.tempering <= options.temperature:
+            raise InputError(f"--tempering {options.tempering:g} is not above the {options.temperature:g} K sampled.")
     for name in (options.beads_file, options.topology, options.reference, options.start, options.protonation):
         if name is not None and not Path(name).is_file():
             what = "is a folder, not a file" if Path(name).is_dir() else "there is no such file"
@@ -251,6 +264,7 @@ def _run(options: argparse.Namespace, files: dict[str, Any], progress: Progress)
         steps=options.steps or (10 if options.sampler == "ghmc" else 15 if options.mass == "bonded" else 40),
         step_size=0.001 * options.step_size,
         burn_in=options.burn_in,
+        tempering=options.tempering,
         warmup=options.warmup,
         seed=options.seed,
         precision=options.precision,

@@ -60,7 +60,7 @@ def write_sampling(folder: Path, result: SampleResult, *, title: str, settings: 
             "expected_excess_kJ_mol": 0.5 * first.dimension * GAS_CONSTANT * first.temperature,
             "frames": rows,
             "quantities": {str(f.frame): d.statistics() for f, (_, d) in zip(result.frames, judged, strict=True)},
-            "notes": list(result.problem.notes),
+            "notes": [*result.problem.notes, *(f"frame {f.frame}: {f.note}" for f in result.frames if f.note)],
             "settings": dict(settings),
             "files": [*result.files, TABLE, PAGE, SUMMARY],
         }

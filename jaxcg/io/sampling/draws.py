@@ -37,6 +37,7 @@ class FrameFigures:
         start_potentials, acceptance, divergences, step_size, burn_in_temperature: (chains,), as in `FrameSamples`.
         gradients, dimension: as there.
         temperature: K.
+        note: what else is to be said of it.
     """
 
     frame: int
@@ -53,10 +54,11 @@ class FrameFigures:
     gradients: int
     dimension: int
     temperature: float
+    note: str = ""
 
     @staticmethod
-    def of(samples: FrameSamples, torsions: Torsions, masses: np.ndarray) -> FrameFigures:
-        """The figures of ``samples``; ``masses`` (atoms,) in amu."""
+    def of(samples: FrameSamples, torsions: Torsions, masses: np.ndarray, note: str = "") -> FrameFigures:
+        """The figures of ``samples``; ``masses`` (atoms,) in amu; ``note`` is kept with them."""
         shared = {f.name for f in fields(FrameSamples)} & {f.name for f in fields(FrameFigures)}
         weights = np.asarray(masses) / np.sum(masses)
         radius = np.empty(samples.energies.shape)
@@ -67,6 +69,7 @@ class FrameFigures:
         return FrameFigures(
             radius_of_gyration=radius,
             angles=torsions.along(samples.positions),
+            note=note,
             **{name: getattr(samples, name) for name in shared},
         )
 

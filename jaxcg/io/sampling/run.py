@@ -19,6 +19,7 @@ from ..writers import atomic_path, write_text
 from .draws import FrameFigures, write_draws
 from .problem import SamplingProblem
 from .settings import SampleSettings
+from .tempered import sample_tempered
 
 #: Folder of an unfinished run within that of its results, and the topology of the trajectories.
 RUNNING, TOPOLOGY, PROBLEM, ENERGIES = "running", "topology.pdb", "problem.npz", "energies.npz"
@@ -71,15 +72,19 @@ def run_sampling(
         InputError: the settings cannot be used, or do not fit into memory or on the disk.
         ResultError: an energy is not finite, or a file cannot be written: what was done is kept.
     """
+    temperature = float(problem.posterior.temperature)
+    if settings.tempering is not None and settings.tempering <= temperature:
+        raise InputError(f"--tempering {settings.tempering:g} is not above the {temperature:g} K that are sampled.")
     working = target / RUNNING
     system, dtype = problem.system, np.dtype(settings.precision)
     half = settings.burn_in // 2
     torsions = find_torsions(system)
+    masses = system.masses if settings.mass == "physical" else heavy_hydrogen_masses(system)
     try:
         campaign = Campaign(
             problem.posteriors(),
             settings.chains,
-            masses=system.masses if settings.mass == "physical" else heavy_hydrogen_masses(system),
+            masses=masses,
             group=system.atom_residue,
             settings=SamplingSettings(
                 draws=settings.draws,
@@ -95,6 +100,8 @@ def run_sampling(
             frames=problem.frames,
             dtype=dtype,
             memory=None if memory is None else int(memory * 2**30),
+            # Replicas of one frame fill the devices by themselves.
+            widest=None if settings.tempering is None else settings.chains,
         )
     except ValueError as error:
         raise InputError(str(error).removeprefix("campaign: ")) from error
@@ -110,18 +117,27 @@ def run_sampling(
             starts = starts[:, np.arange(settings.chains) % starts.shape[1]]
             part = working / f"batch-{number:04d}"
             try:
-                found = campaign.run(
-                    number,
-                    starts,
-                    key,
-                    folder=part,
-                    beads=problem.beads[chosen.start : chosen.stop],
-                    bead_labels=problem.bead_labels,
-                    progress=report,
-                )
-                for samples, path in zip(found, kept, strict=True):
+                if settings.tempering is None:
+                    found = campaign.run(
+                        number,
+                        starts,
+                        key,
+                        folder=part,
+                        beads=problem.beads[chosen.start : chosen.stop],
+                        bead_labels=problem.bead_labels,
+                        progress=report,
+                    )
+                    told = [(samples, "") for samples in found]
+                else:
+                    told = [
+                        sample_tempered(
+                            frame, campaign.posteriors[i], x, key, masses, settings, folder=part, progress=report
+                        )
+                        for frame, i, x in zip(frames, chosen, starts, strict=True)
+                    ]
+                for (samples, note), path in zip(told, kept, strict=True):
                     write_draws(target / names[samples.frame], samples.positions)
-                    FrameFigures.of(samples, torsions, system.masses).save(path)
+                    FrameFigures.of(samples, torsions, system.masses, note).save(path)
             except ValueError as error:
                 raise InputError(str(error).removeprefix("campaign: ")) from error
             except OSError as error:
@@ -129,7 +145,7 @@ def run_sampling(
                     f"{target}: cannot be written ({error.strerror or error}); what was done is kept: the same command "
                     "goes on."
                 ) from error
-            del found
+            del told
             shutil.rmtree(part, ignore_errors=True)
         done += [FrameFigures.load(path) for path in kept]
     write_text(target / TOPOLOGY, problem.pdb)

@@ -28,6 +28,7 @@ class SampleSettings:
         backbone_prior: weight of the knowledge-based backbone prior in the target, kT.
         chains, starts: chains of each frame, and independent relaxations they start from.
         sampler, mass, draws, thin, steps, step_size, burn_in, warmup: of the chains; the step size in ps.
+        tempering: highest temperature of replica exchange, K; None for none.
         seed: of all random numbers.
         precision: ``"float32"`` or ``"float64"``.
         format: of the trajectories.
@@ -58,6 +59,7 @@ class SampleSettings:
     step_size: float = 0.001
     burn_in: int = 1500
     warmup: int = 40
+    tempering: float | None = None
     seed: int = 0
     precision: str = "float32"
     format: str = "xtc"
