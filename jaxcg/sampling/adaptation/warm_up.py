@@ -96,7 +96,8 @@ def warm_up(
     - ``variance``: one per atom, inverse to its variance (`variance_geometry`); no good where methyl groups turn.
     - ``bonded``: from Hessians of the bonded terms, dense within blocks of atoms (`bonded_stiffness`): safe after few
       trajectories, and for molecules of any size.
-    - ``hessian``: from Hessians of the whole potential, likewise: dearer, and better where one block holds all.
+    - ``hessian``: from Hessians of the whole potential, likewise: dearer, and better for slow torsions where one block
+      holds all; with several blocks and few chains the couplings between blocks are noise in it, and steps get short.
     - ``covariance``: as ``bonded`` first, then from the covariance of draws within blocks (`covariance_geometry`): for
       wells without rotors, and for many draws, chains × window well above three times the atoms of a block.
 
