@@ -10,7 +10,7 @@ import numpy as np
 from jax import lax
 
 from ...batching import batch_width
-from ...mapping.base import AbstractFibre
+from ...mapping.base import AbstractFibre, AbstractLinearMap
 from ...posterior import Posterior
 from ...typing import Array, Scalar
 from .monte_carlo import Draws, check_draws, over_draws, series_mean
@@ -129,7 +129,9 @@ def differentiable_expectation(
     reference = eqx.combine(jax.tree.map(lax.stop_gradient, reference), posterior if drawn_from is None else drawn_from)
     shift = jnp.zeros_like(x[0])
     if posterior.exact:
-        fibre = reference.linear_map("differentiable_expectation").fibre() if fibre is None else fibre
+        if fibre is None:
+            mapping: AbstractLinearMap = reference.linear_map("differentiable_expectation")
+            fibre = mapping.fibre()
         y = posterior.y.astype(x.dtype)
         shift = jnp.asarray(fibre.lift(y - lax.stop_gradient(reference.y).astype(x.dtype)))
 
