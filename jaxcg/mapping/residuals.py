@@ -4,8 +4,10 @@ A posterior holds its beads as one array: (beads, 3) positions, or for frame map
 followed by the three rows of its rotation matrix.
 """
 
+from collections.abc import Callable
 from typing import TypeAlias
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
@@ -14,7 +16,7 @@ from scipy.sparse import coo_array, csr_array, vstack
 from ..typing import Array, AtomVectors, BeadArray
 from .base import AbstractLinearMap, AbstractMap
 from .frames import AbstractFrameMap, FrameMap, Frames, ReferenceFrameMap
-from .rotations import rotation_log
+from .rotations import cross_matrix, rotation_log
 from .virtual_sites import VirtualSites
 
 #: What a posterior takes as its forward map.
@@ -46,12 +48,23 @@ def packed(mapping: AnyMap, y: BeadArray | Frames) -> Array:
     return jnp.asarray(y)
 
 
-def image(mapping: AnyMap, x: AtomVectors) -> Array:
-    """M(x) in the form a posterior holds beads."""
-    found = mapping(x)
-    if isinstance(found, Frames):
-        return jnp.concatenate([found.centers[:, None], found.rotations], axis=1)
-    return jnp.asarray(found)
+def pullback(mapping: AnyMap, x: AtomVectors) -> Callable[[Array], Array]:
+    """The transpose of the Jacobian at ``x`` of what `residual` compares: (beads, 3 or 6) → (atoms, 3).
+
+    Orientations vary by their angular velocity ω in the bead's own axes, δR = R [ω]×, whatever the beads of a posterior
+    are: on its fibre that is the derivative of the rotation vector.
+    """
+    found, pull = jax.vjp(mapping, x)
+    if not isinstance(found, Frames):
+        return lambda cotangent: pull(cotangent)[0]
+
+    def turned(cotangent):
+        # ⟨[ω]×, [w]×⟩ = 2 ω·w.
+        cross = 0.5 * cross_matrix(cotangent[:, 3:])
+        rotations = jnp.einsum("nij,njk->nik", found.rotations, cross, precision="highest")
+        return pull(Frames(cotangent[:, :3], rotations))[0]
+
+    return turned
 
 
 def residual_width(mapping: AnyMap) -> int:

@@ -4,7 +4,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 
-from ..typing import Array, AtomVectors, Float, Int
+from ..typing import Array, AtomVectors
 
 
 class RigidBonds(eqx.Module):
@@ -21,9 +21,7 @@ class RigidBonds(eqx.Module):
     n_atoms: int = eqx.field(static=True)
 
     @staticmethod
-    def of(
-        pairs: Int[Array | np.ndarray, "bonds 2"], lengths: Float[Array | np.ndarray, " bonds"], n_atoms: int
-    ) -> "RigidBonds":
+    def of(pairs, lengths, n_atoms: int) -> "RigidBonds":
         """Bonds of given lengths.
 
         Arguments:
@@ -56,7 +54,7 @@ class RigidBonds(eqx.Module):
         return RigidBonds(pairs=pairs, lengths=lengths, n_atoms=n_atoms)
 
     @staticmethod
-    def at(pairs: Int[Array | np.ndarray, "bonds 2"], x: AtomVectors) -> "RigidBonds":
+    def at(pairs, x: AtomVectors) -> "RigidBonds":
         """Bonds of the lengths that they have in the configuration ``x`` (atoms, 3), nm; raises as `of`."""
         x, pairs = np.asarray(x), np.asarray(pairs, dtype=np.int32).reshape(-1, 2)
         if pairs.size and (pairs.min() < 0 or pairs.max() >= len(x)):

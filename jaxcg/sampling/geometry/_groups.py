@@ -96,15 +96,17 @@ class ConstraintGroups(eqx.Module):
         self.row = row
         self.colours = int(sizes.max())
 
-    def jacobians(self, residual: Callable[[AtomVectors], Array], x: AtomVectors) -> tuple[Array, ...]:
-        """Jacobian of ``residual`` at ``x``: for each bucket (groups, constraints, atoms, 3)."""
-        values, pull = jax.vjp(residual, x)
+    def jacobians(self, pull: Callable[[Array], Array], like: AtomVectors) -> tuple[Array, ...]:
+        """The Jacobian whose transpose is ``pull``, (constraints,) → (atoms, 3), in the dtype of ``like``.
+
+        For each bucket (groups, constraints, atoms, 3).
+        """
         seeds = (self.colour == np.arange(self.colours)[:, None]).astype(np.int32)
-        rows = jax.vmap(lambda seed: pull(seed)[0])(jnp.asarray(seeds).astype(values.dtype))
+        rows = jax.vmap(pull)(jnp.asarray(seeds).astype(like.dtype))
         jacobians = []
         for bucket in self.buckets:
             local = jnp.moveaxis(rows[: bucket.constraints.shape[1], bucket.atoms], 0, 1)
-            jacobians.append(local * jnp.asarray(bucket.filled).astype(x.dtype)[:, None, :, None])
+            jacobians.append(local * jnp.asarray(bucket.filled).astype(like.dtype)[:, None, :, None])
         return tuple(jacobians)
 
     def grams(self, left: tuple[Array, ...], right: tuple[Array, ...], masses: Array) -> tuple[Array, ...]:
@@ -117,9 +119,8 @@ class ConstraintGroups(eqx.Module):
             grams.append(_einsum("gkai,glai->gkl", j * inverse[:, None, :, None], k) + ones)
         return tuple(grams)
 
-    def factor(self, residual: Callable[[AtomVectors], Array], x: AtomVectors, masses: Array) -> Factor:
-        """Jacobian of ``residual`` at ``x`` and the Cholesky factor of its Gram matrix in the metric of ``masses``."""
-        jacobians = self.jacobians(residual, x)
+    def factor(self, jacobians: tuple[Array, ...], masses: Array) -> Factor:
+        """Cholesky factors of the Gram matrix of a Jacobian in the metric of ``masses``."""
         grams = self.grams(jacobians, jacobians, masses)
         return Factor(jacobians, tuple(jnp.linalg.cholesky(gram) for gram in grams))
 

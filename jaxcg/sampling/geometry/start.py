@@ -53,28 +53,27 @@ def check_start(posterior: Posterior, positions: Array | np.ndarray, *, farthest
 
         @jax.jit
         def inspect(x):
-            before = geometry.residual(x, posterior.y)
-            x = geometry.retract(x, posterior.y)
-            return before, geometry.residual(x, posterior.y), geometry.independence(x)
+            after = geometry.residual(geometry.retract(x, posterior.y), posterior.y)
+            return geometry.residual(x, posterior.y), after, geometry.independence(x)
 
         before, after, independence = (
             np.stack(parts)
             for parts in zip(*(map(np.asarray, inspect(jnp.asarray(x))) for x in positions), strict=True)
         )
     _refuse_far(posterior, before, farthest)
-    lost = np.argwhere(~(np.abs(after) < 1e-9 * max(1.0, np.abs(positions).max())))
-    if lost.size:
-        chain, constraint = lost[0]
-        raise ValueError(
-            f"chain {chain} starts near {_name(posterior, constraint)}, but no configuration that holds all "
-            f"constraints was found near it; they may contradict or repeat each other. {_ADVICE}"
-        )
     chain, constraint = np.unravel_index(np.argmin(independence), independence.shape)
     if independence[chain, constraint] < _DEPENDENT:
         raise ValueError(
             f"at the start of chain {chain} the constraints depend on each other, {_name(posterior, constraint)} on "
             "others that share its atoms: leave out the ones that follow from the rest, and start from bent, not "
             "straight, angles."
+        )
+    lost = np.argwhere(~(np.abs(after) < 1e-9 * max(1.0, np.abs(positions).max())))
+    if lost.size:
+        chain, constraint = lost[0]
+        raise ValueError(
+            f"chain {chain} starts near {_name(posterior, constraint)}, but no configuration that holds all "
+            f"constraints was found near it; they may contradict or repeat each other. {_ADVICE}"
         )
 
 
@@ -83,7 +82,7 @@ _ADVICE = "Relax the structure against these beads first, or start from a config
 
 def _refuse_far(posterior, residuals: np.ndarray, farthest: float) -> None:
     distance = np.abs(residuals)
-    units = np.full(residuals.shape[1], "nm")
+    units = np.full(residuals.shape[1], "nm", dtype="U3")
     if posterior.exact and residual_width(posterior.mapping) == 6:
         turns = np.arange(6 * posterior.mapping.n_beads) % 6 >= 3
         distance[:, : len(turns)] *= np.where(turns, _LEVER, 1.0)
