@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Mapping
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,8 @@ def write_sampling(folder: Path, result: SampleResult, *, title: str, settings: 
     rows = [_row(frame, mixing, diagnosis) for frame, (mixing, diagnosis) in zip(result.frames, judged, strict=True)]
     system, first = result.problem.system, result.frames[0]
     worst = min(range(len(rows)), key=lambda i: (_GRADES.index(judged[i][1].grade), -(rows[i]["slowest_r_hat"] or 0)))
+    # A machine that only samples may lack what draws the page; the figures are then in the other files.
+    drawable = all(find_spec(name) is not None for name in ("matplotlib", "jinja2"))
     summary = plain(
         {
             "version": version("jaxcg"),
@@ -62,7 +65,7 @@ def write_sampling(folder: Path, result: SampleResult, *, title: str, settings: 
             "quantities": {str(f.frame): d.statistics() for f, (_, d) in zip(result.frames, judged, strict=True)},
             "notes": [*result.problem.notes, *(f"frame {f.frame}: {f.note}" for f in result.frames if f.note)],
             "settings": dict(settings),
-            "files": [*result.files, TABLE, PAGE, SUMMARY],
+            "files": [*result.files, TABLE, *([PAGE] if drawable else []), SUMMARY],
         }
     )
     text = io.StringIO()
@@ -70,7 +73,8 @@ def write_sampling(folder: Path, result: SampleResult, *, title: str, settings: 
     table.writeheader()
     table.writerows(rows)
     write_text(folder / TABLE, text.getvalue())
-    write_text(folder / PAGE, _page(result, judged, worst, summary))
+    if drawable:
+        write_text(folder / PAGE, _page(result, judged, worst, summary))
     write_text(folder / SUMMARY, json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     return summary
 
