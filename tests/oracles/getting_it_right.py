@@ -19,7 +19,6 @@ from scipy.stats import chi2
 
 from jaxcg.energy.base import AbstractEnergy
 from jaxcg.mapping import LinearMap
-from jaxcg.mapping.base import AbstractMap
 from jaxcg.posterior import Posterior
 from jaxcg.sampling import HMC, Langevin
 from jaxcg.typing import Array
@@ -45,33 +44,22 @@ class Wells(AbstractEnergy):
         return jnp.asarray(KT, x.dtype) * jnp.sum(q * q * (0.5 + q * (cubic + q * quartic)))
 
 
-class Curved(AbstractMap):
-    """Two beads of four atoms, the first no linear function of them: its gradients differ from place to place."""
-
-    n_beads: int = 2
-    n_atoms: int = N_ATOMS
-
-    def __call__(self, x):
-        return jnp.stack([0.3 * x[0] + 0.7 * x[1] + 4.0 * x[1] * x[2], 0.2 * x[1] + 0.8 * x[2]])
-
-
 class Joint:
     """A joint law of atoms and beads that is drawn exactly: wells of uneven width under two beads that overlap.
 
     Arguments:
         anharmonic: wells that are no parabolas; else the prior is Gaussian.
         noise: of the beads, nm.
-        mapping: another map of four atoms; its image is the centre of the soft likelihood or the beads themselves.
     """
 
-    def __init__(self, anharmonic: bool = True, noise: float | None = None, mapping: Any = None, seed: int = 0):
+    def __init__(self, anharmonic: bool = True, noise: float | None = None, seed: int = 0):
         rng = np.random.default_rng(seed)
         self.centre = rng.normal(scale=0.2, size=(N_ATOMS, 3))
         self.length = np.geomspace(0.05, 0.15, 3 * N_ATOMS)[rng.permutation(3 * N_ATOMS)].reshape(N_ATOMS, 3)
         self.cubic, self.quartic = (-0.25, 0.08) if anharmonic else (0.0, 0.0)
         self.masses = np.array([1.0, 12.0, 4.0, 16.0])
         weights = [0.3, 0.7, 0.2, 0.8]
-        self.mapping = mapping or LinearMap.from_weights([0, 0, 1, 1], [0, 1, 1, 2], weights, 2, N_ATOMS)
+        self.mapping = LinearMap.from_weights([0, 0, 1, 1], [0, 1, 1, 2], weights, 2, N_ATOMS)
         self.noise = noise
         arrays = (self.centre, self.length, np.full((), self.cubic), np.full((), self.quartic))
         energy = Wells(*(jnp.asarray(a, jnp.float32) for a in arrays))
