@@ -43,6 +43,8 @@ class BlockGeometry(AbstractGeometry):
         if tuple(matrix.shape) != blocks.shape:
             raise ValueError(f"BlockGeometry: matrix has shape {tuple(matrix.shape)}, expected {blocks.shape}.")
         mapping = posterior.mapping
+        if posterior.rigid_bonds is not None:
+            raise ValueError("BlockGeometry: does not hold rigid bonds; give masses, or leave the bonds to the energy.")
         if not isinstance(mapping, AbstractLinearMap):
             raise ValueError("BlockGeometry: the map is not linear; its tangent space is another at every position.")
         basis = blocks.basis(null_space(mapping) if posterior.exact else None)
