@@ -163,7 +163,7 @@ def test_a_lift_moves_what_it_should(x64):
     assert float(lift.gather(x, force)) == pytest.approx(float(jnp.vdot(lift.spread(x, jnp.asarray(1.0)), force)))
     # The divergence is the trace of the derivative of the field.
     field = jax.jit(jax.jacfwd(lambda at: lift.spread(at, jnp.ones(()))))(x).reshape(9, 9)
-    assert float(jax.jit(lift.divergence)(x)) == pytest.approx(np.trace(field), rel=1e-9)
+    assert float(jax.jit(lambda at: lift.divergence(at))(x)) == pytest.approx(np.trace(field), rel=1e-9)
     linear = LinearLift(aggregating_force_map(LinearMap.center_of_geometry([[0, 1]], 3)))
     np.testing.assert_allclose(linear.spread(x, np.ones((1, 3))), [[1] * 3, [1] * 3, [0] * 3])
 
