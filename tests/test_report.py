@@ -21,7 +21,7 @@ from jaxcg.report import figures, measures, write_report
 from jaxcg.report.checks import Check, verdict
 from jaxcg.report.scene import LARGEST_RUN, build_scene, thin
 from jaxcg.report.summary import plain
-from jaxcg.sampling import EnsembleResult
+from jaxcg.sampling import EnsembleResult, SamplerHealth, assess, find_torsions, torsion_mixing
 
 VILLIN = Path(__file__).parent / "data" / "frames" / "villin"
 
@@ -60,13 +60,16 @@ def ensemble(samples=5) -> EnsembleResult:
     rng = np.random.default_rng(0)
     x = molecule().reference_positions + rng.normal(0, 0.01, (samples, molecule().system.n_atoms, 3))
     per_sample, per_chain = np.full(samples, 500.0), np.full(2, 0.8)
+    trace, torsions = rng.normal(500, 10, (2, 20)), find_torsions(molecule().system)
+    mixing = torsion_mixing(torsions, rng.normal(0, 0.3, (2, 20, len(torsions))))
+    health = SamplerHealth(per_chain, np.zeros(2, int), np.zeros(2, int), per_chain, per_chain, 20)
     return EnsembleResult(
         positions=x,
         energies=per_sample,
         potentials=per_sample,
         chain=np.arange(samples) % 2,
         trajectory=np.ones(samples, int),
-        trace=rng.normal(500, 10, (2, 20)),
+        trace=trace,
         start_potentials=np.full(2, -1234.5),
         acceptance=per_chain,
         step_size=per_chain,
@@ -77,7 +80,9 @@ def ensemble(samples=5) -> EnsembleResult:
         temperature=300.0,
         r_hat=float("nan"),
         effective_sample_size=float("nan"),
-        verdict="Too short to tell.",
+        health=health,
+        diagnosis=assess({"energy": trace}, torsions=mixing, health=health),
+        torsions=mixing,
     )
 
 

@@ -5,10 +5,10 @@ import pytest
 from oracles.gaussian import Gaussian
 
 from jaxcg.errors import ResultError
-from jaxcg.sampling import sample
-from jaxcg.sampling.ensemble import verdict
+from jaxcg.sampling import Torsions, rank_normalised_r_hat, sample
 
 KEY = jax.random.key(5)
+TORSIONS = Torsions(["one"], ["torsion"], ["threefold"], [[0, 1, 2, 3]])
 SETTINGS = {"heat": 200, "hold": 200, "warmup": 20, "thin": 3, "step_size": 0.02, "steps": 6}
 
 
@@ -28,7 +28,7 @@ def test_samples_of_a_gaussian(noise, tmp_path):
     problem = Gaussian(noise=noise)
     seen = []
     arguments = (problem.posterior, starts(problem, 4), KEY)
-    settings = SETTINGS | {"samples": 102, "masses": problem.masses}
+    settings = SETTINGS | {"samples": 102, "masses": problem.masses, "torsions": TORSIONS}
     result = sample(*arguments, **settings, progress=lambda *event: seen.append(event), checkpoint=tmp_path)
     assert result.positions.shape == (102, 8, 3)
     assert result.positions.dtype == np.float64
@@ -52,6 +52,13 @@ def test_samples_of_a_gaussian(noise, tmp_path):
     assert statistics["excess_energy"] == pytest.approx(statistics["excess_energy_expected"], rel=0.2)
     assert 0.5 < statistics["acceptance"] < 0.99
     assert result.dimension == problem.dimension
+    # Judged by every trajectory, not by the samples alone.
+    assert [row.name for row in result.diagnosis.rows] == ["energy", "one"]
+    assert result.r_hat == result.diagnosis.rows[0].r_hat == rank_normalised_r_hat(result.trace)
+    assert result.torsions is not None
+    assert result.torsions.draws == 78
+    assert result.health.trajectories == 78
+    assert statistics["verdict"] == result.verdict == result.diagnosis.sentence
     # Finished stages are read back: the same numbers, no work.
     again = sample(*arguments, **settings, checkpoint=tmp_path)
     np.testing.assert_array_equal(again.positions, result.positions)
@@ -89,10 +96,15 @@ def test_chains_are_long_enough_to_judge_by_default():
     result = sample(problem.posterior, starts(problem, 2), KEY, samples=4, **settings)
     assert result.trace.shape == (2, 20)
     assert np.isfinite(result.r_hat)
-    short = sample(problem.posterior, starts(problem, 2), KEY, samples=4, thin=1, **settings)
+    assert result.torsions is None
+    short = sample(problem.posterior, starts(problem, 2), KEY, samples=4, thin=1, torsions=TORSIONS, **settings)
     assert np.isnan(short.r_hat)
     assert short.statistics()["r_hat_energy"] is None
-    assert short.verdict.startswith("Too short")
+    assert short.verdict == "Too short to judge: take more draws of each chain."
+    # Every trajectory is a sample here: their angles are those that were watched.
+    angle = TORSIONS.along(short.positions)[:, 0]
+    assert short.torsions is not None
+    assert short.torsions.mean[0] == pytest.approx(np.arctan2(np.sin(angle).mean(), np.cos(angle).mean()), abs=1e-4)
 
 
 def test_float64_all_the_way():
@@ -116,15 +128,3 @@ def test_bad_input_and_bad_ends():
     stuck = wild | {"heat": 0, "hold": 0, "warmup": 0}
     with pytest.raises(ResultError, match="not one trajectory"):
         sample(problem.posterior, starts(problem, 2), KEY, samples=2, masses=problem.masses, **stuck)
-
-
-def test_verdict_says_what_the_numbers_allow():
-    good, none = np.full(4, 0.8), np.zeros(4, int)
-    assert verdict(1.005, 400, 4, good, none).startswith("Mixed in energy")
-    assert verdict(1.05, 400, 4, good, none).startswith("Nearly mixed")
-    assert verdict(1.05, 20, 4, good, none).startswith("A first impression")
-    assert verdict(1.5, 400, 4, good, none).startswith("A first impression")
-    assert verdict(1.0, 400, 1, good[:1], none[:1]).startswith("Local fluctuations")
-    assert verdict(np.nan, np.nan, 4, good, none).startswith("Too short")
-    assert "chain 2 accepts 1 %" in verdict(1.0, 400, 4, np.array([0.8, 0.8, 0.01, 0.8]), none)
-    assert "7 trajectories diverged" in verdict(1.005, 400, 4, good, np.array([0, 7, 0, 0]))

@@ -6,16 +6,17 @@ from oracles.gaussian import Gaussian
 from test_sampling_hmc import check_moments
 
 from jaxcg.run import run
-from jaxcg.sampling import BlockGeometry, LinearGeometry, burn_in, warm_up
+from jaxcg.sampling import BlockGeometry, LinearGeometry, Torsions, burn_in, warm_up
 from jaxcg.sampling.adaptation.burn_in import settled
 
 KEY = jax.random.key(8)
 TRACES = []
+TORSIONS = Torsions(["one", "other"], ["torsion"] * 2, ["threefold"] * 2, [[0, 1, 2, 3], [4, 5, 6, 7]])
 
 
 def observe(state):
     TRACES.append(1)
-    return state.chains.position
+    return state.position, TORSIONS.observed(state)
 
 
 def starts(problem, chains=32):
@@ -58,8 +59,10 @@ def test_from_the_mode_to_samples():
     result = run(warm.kernel, warm.state, KEY, 500, observe=observe, chunk=25)
     assert len(TRACES) == seen[0]  # all windows and the run after them are one compiled kernel
     assert np.ptp(result.infos.step_size) == 0
+    positions, angles = result.observations
+    np.testing.assert_allclose(angles[::100], TORSIONS.along(positions[::100]), atol=1e-5)
     np.testing.assert_allclose(result.infos.step_size[0], warm.step_size)
-    check_moments(problem, result.observations, result.infos.potential)
+    check_moments(problem, positions, result.infos.potential)
 
 
 @pytest.mark.slow

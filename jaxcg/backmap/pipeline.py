@@ -13,7 +13,7 @@ from ..batching import batch_width
 from ..errors import InputError, ResultError
 from ..lockstep import Program, alone, together
 from ..mapping.linear import LinearMap
-from ..sampling import EnsembleResult, heavy_hydrogen_masses, sample
+from ..sampling import EnsembleResult, find_torsions, heavy_hydrogen_masses, sample
 from ..typing import PRNGKeyArray
 from .engine import BeadMode, Engine
 from .isomers import proline_peptides
@@ -194,6 +194,7 @@ def ensemble(
         jax.random.fold_in(key, 0),
         samples=samples,
         masses=heavy_hydrogen_masses(engine.system),
+        torsions=find_torsions(engine.system),
         progress=report,
     )
     # The run's y may be float32; the samples are of the beads as given.

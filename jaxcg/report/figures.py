@@ -215,19 +215,6 @@ def typical_set(sample_energies: np.ndarray, map_energy: float, dimensions: int,
     return svg(draw, "The mode and the typical set", size=(10.2, 2.7), left=0.12, top=0.36)
 
 
-def chains(trace: np.ndarray) -> str:
-    """Potential of each chain after every trajectory: (chains, trajectories), kJ/mol."""
-
-    def draw(figure, axes):
-        for row in trace:
-            axes.plot(np.arange(1, len(row) + 1), row, color=BLUE, alpha=0.7, lw=0.9)
-        axes.set(xlabel="trajectory", ylabel="potential / kJ mol⁻¹")
-        axes.ticklabel_format(useOffset=False)
-        axes.margins(x=0.01)
-
-    return svg(draw, "Chains", size=(10.2, 2.7))
-
-
 def terms(energies: Mapping[str, float]) -> str:
     """Energy of each term of the force field, kJ/mol."""
 

@@ -8,6 +8,7 @@ from ..backmap.pipeline import superposed
 from ..backmap.ramachandran import CLASSES, ramachandran_levels, ramachandran_tables
 from ..units import thermal_energy
 from . import figures, measures
+from .sampling import sampling_section
 from .summary import backbone_prior
 
 if TYPE_CHECKING:
@@ -137,26 +138,26 @@ def ensemble_section(ensemble: "EnsembleResult", system: "System") -> dict:
         svg = figures.typical_set(ensemble.potentials, mode, ensemble.dimension, kt)
         pictures.append(picture("The mode and the typical set", caption, svg, wide=True))
     breaks = measures.chain_breaks(system)
-    pictures += [
+    pictures.append(
         picture(
             "Fluctuation of each residue",
             "Root-mean-square fluctuation of heavy atoms over the samples, not superposed: the beads hold the frame.",
             figures.fluctuations(measures.fluctuations(system, np.asarray(ensemble.positions)), breaks),
             wide=True,
-        ),
-        picture(
-            "Chains",
-            "Potential after every trajectory, one line a chain; levels that stay apart mean basins no chain leaves.",
-            figures.chains(np.asarray(ensemble.trace)),
-            wide=True,
-        ),
-    ]
+        )
+    )
+    judged = sampling_section(
+        ensemble.diagnosis,
+        {"potential / kJ mol⁻¹": np.asarray(ensemble.trace)},
+        torsions=ensemble.torsions,
+        health=ensemble.health,
+    )
     statistics = ensemble.statistics()
     text = (
         f"{statistics['samples']} samples from {statistics['chains']} independent chains, acceptance "
-        f"{statistics['acceptance']:.2f}. {statistics['verdict']}"
+        f"{statistics['acceptance']:.2f}. Judged by every trajectory: {judged['text']}"
     )
-    return {"anchor": "ensemble", "name": "Ensemble", "text": text, "figures": pictures, "table": None}
+    return {**judged, "anchor": "ensemble", "name": "Ensemble", "text": text, "figures": pictures + judged["figures"]}
 
 
 def bead_distance(result: "BackmapResult", frame: "FrameResult") -> np.ndarray:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -12,17 +12,18 @@ import numpy as np
 from ..chains import Chains
 from ..errors import ResultError
 from ..posterior import Posterior
-from ..run import run
+from ..run import AbstractKernel, run
+from ..system import System
 from ..typing import Array, AtomScalars, PRNGKeyArray
 from ..units import GAS_CONSTANT
 from .adaptation.burn_in import burn_in
-from .adaptation.step_size import GRADIENTS_PER_CHUNK, AdaptiveChains
-from .diagnostics.convergence import bulk_effective_sample_size, rank_normalised_r_hat
+from .adaptation.step_size import GRADIENTS_PER_CHUNK, AdaptiveChains, AdaptiveState
+from .diagnostics.energy import SamplerHealth, sampler_health
+from .diagnostics.rotamers import TorsionMixing, torsion_mixing
+from .diagnostics.torsions import Torsions, find_torsions
+from .diagnostics.verdict import ENOUGH_DRAWS, Diagnosis, assess
 from .geometry import as_geometry, check_start
-from .kernels.hmc import HMC
-
-#: Trajectories per chain below which R-hat and effective sample sizes say nothing.
-ENOUGH_TRAJECTORIES = 20
+from .kernels.hmc import HMC, HMCInfo
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,9 @@ class EnsembleResult:
         dimension: dimension d of the space sampled.
         temperature: K.
         r_hat, effective_sample_size: of the potential, over chains and trajectories; nan when these are too few.
-        verdict: one sentence on how far to trust the ensemble.
+        health: acceptance, energy mixing and failures of each chain's trajectories.
+        diagnosis: what may be trusted, from energy, torsions and health after every trajectory.
+        torsions: how each torsion mixes, from its angles after every trajectory; None where none were watched.
     """
 
     positions: np.ndarray
@@ -64,7 +67,14 @@ class EnsembleResult:
     temperature: float
     r_hat: float
     effective_sample_size: float
-    verdict: str
+    health: SamplerHealth
+    diagnosis: Diagnosis
+    torsions: TorsionMixing | None = None
+
+    @property
+    def verdict(self) -> str:
+        """One sentence on how far to trust the ensemble."""
+        return self.diagnosis.sentence
 
     def statistics(self) -> dict[str, Any]:
         """The figures of the run as plain numbers, strings and lists, for reports."""
@@ -90,7 +100,7 @@ class EnsembleResult:
             "effective_samples_energy": None
             if np.isnan(self.effective_sample_size)
             else float(self.effective_sample_size),
-            "verdict": self.verdict,
+            **self.diagnosis.statistics(),
         }
 
 
@@ -101,6 +111,7 @@ def sample(
     *,
     samples: int,
     masses: AtomScalars,
+    torsions: Torsions | System | None = None,
     heat: int = 750,
     hold: int = 750,
     warmup: int = 30,
@@ -123,10 +134,12 @@ def sample(
         key: random key; the same key gives the same samples.
         samples: samples to return.
         masses: (atoms,) masses of the sampler, amu; see `heavy_hydrogen_masses`.
+        torsions: torsions to watch, or the molecule, whose torsions are then found: after every trajectory, so the
+            diagnosis knows of changes between samples.
         heat, hold: Langevin steps of the burn-in, see `burn_in`; 0 and 0 for starts that are typical already.
         warmup: trajectories that tune the step size.
         thin: trajectories between samples of a chain; by default 4, or more where the chain would be too short to
-            judge (`ENOUGH_TRAJECTORIES`).
+            judge (`ENOUGH_DRAWS` trajectories).
         step_size: first step size of HMC and the step size of the burn-in, ps.
         steps: mean leapfrog steps of a trajectory.
         target: acceptance probability aimed at.
@@ -162,7 +175,8 @@ def sample(
         return forward
 
     hmc = HMC(posterior, masses, step_size=step_size, steps=steps)
-    kernel = AdaptiveChains(Chains(hmc), warmup=warmup, target=target)
+    watched = find_torsions(torsions) if isinstance(torsions, System) else torsions
+    kernel = _Watched(AdaptiveChains(Chains(hmc), warmup=warmup, target=target), watched)
     warm, temperature, start_potentials = positions, np.full(chains, np.nan), np.full(chains, np.nan)
     if heat + hold:
         burned = burn_in(
@@ -178,7 +192,7 @@ def sample(
         )
         warm, temperature, start_potentials = burned.positions, burned.temperature, burned.potential[0]
     rounds = -(-samples // chains)
-    thin = max(4, -(-ENOUGH_TRAJECTORIES // rounds)) if thin is None else thin
+    thin = max(4, -(-ENOUGH_DRAWS // rounds)) if thin is None else thin
     chunk = max(GRADIENTS_PER_CHUNK // (steps * thin * chains), 1) * thin
     # One compiled chunk serves both runs, and any number of samples.
     settings = {"every": thin, "observe": _observe, "chunk": chunk}
@@ -203,7 +217,7 @@ def sample(
         label="sampling",
         **settings,
     )
-    infos = drawn.infos
+    infos, angles = drawn.infos
     if not np.any(infos.accepted):
         raise ResultError(
             "sampling: not one trajectory was accepted; the chains have not left their starting positions. "
@@ -218,11 +232,10 @@ def sample(
         for leaf in (infos.energy, infos.potential)
     )
     trace = np.asarray(infos.potential, dtype=np.float64).T
-    r_hat, effective = np.nan, np.nan
-    if trace.shape[1] >= ENOUGH_TRAJECTORIES:
-        r_hat, effective = rank_normalised_r_hat(trace), bulk_effective_sample_size(trace)
-    acceptance = infos.acceptance.mean(axis=0)
-    divergences = infos.divergent.sum(axis=0)
+    mixing = None if watched is None else torsion_mixing(watched, np.swapaxes(angles, 0, 1))
+    health = sampler_health(infos)
+    diagnosis = assess({"energy": trace}, torsions=mixing, health=health)
+    energy, known = diagnosis.rows[0], trace.shape[1] >= ENOUGH_DRAWS
     return EnsembleResult(
         positions=_on_fibre(posterior, x, masses),
         energies=energies,
@@ -231,45 +244,53 @@ def sample(
         trajectory=(taken // chains + 1) * thin,
         trace=trace,
         start_potentials=np.asarray(start_potentials, dtype=np.float64),
-        acceptance=acceptance,
-        step_size=infos.step_size[-1],
-        divergences=divergences,
+        acceptance=health.acceptance,
+        step_size=health.step_size,
+        divergences=health.divergences,
         burn_in_temperature=np.asarray(temperature),
-        gradients=heat + hold + int((1 + tuned.infos.steps[:, 0]).sum() + (1 + infos.steps[:, 0]).sum()),
+        gradients=heat + hold + int((1 + tuned.infos.sampler.steps[:, 0]).sum() + (1 + infos.steps[:, 0]).sum()),
         dimension=hmc.geometry.dimension,
         temperature=float(posterior.temperature),
-        r_hat=r_hat,
-        effective_sample_size=effective,
-        verdict=verdict(r_hat, effective, chains, acceptance, divergences),
+        r_hat=energy.r_hat if known else np.nan,
+        effective_sample_size=energy.bulk if known else np.nan,
+        health=health,
+        diagnosis=diagnosis,
+        torsions=mixing,
     )
 
 
-def verdict(r_hat: float, effective: float, chains: int, acceptance: np.ndarray, divergences: np.ndarray) -> str:
-    """One sentence on how far an ensemble may be trusted, from the diagnostics of its potential energy."""
-    stuck = np.flatnonzero(acceptance < 0.1)
-    if stuck.size:
-        return f"Do not trust: chain {stuck[0]} accepts {100 * acceptance[stuck[0]]:.0f} % of its trajectories."
-    if divergences.sum() > 0.02 * max(len(divergences), 1):
-        extra = f"; {int(divergences.sum())} trajectories diverged"
-    else:
-        extra = ""
-    if np.isnan(r_hat):
-        return f"Too short to judge: fewer than {ENOUGH_TRAJECTORIES} trajectories per chain{extra}."
-    figures = f"R-hat of the energy {r_hat:.2f}, {effective:.0f} effective samples of it from {chains} chains{extra}"
-    if chains < 2:
-        return f"Local fluctuations only: one chain cannot show what it misses ({figures})."
-    if r_hat > 1.1 or effective < 10 * chains:
-        return f"A first impression, not equilibrium: {figures}; sample longer for averages."
-    if r_hat > 1.01:
-        return f"Nearly mixed in energy: {figures}; rotamers may still differ between chains."
-    return f"Mixed in energy: {figures}; rotamers may still differ between chains."
+class _Infos(NamedTuple):
+    """What `_Watched` tells of a trajectory."""
+
+    sampler: HMCInfo
+    angles: Array | tuple[()]
+
+
+class _Watched(AbstractKernel):
+    """Chains, and the angles of torsions after every one of their trajectories."""
+
+    chains: AdaptiveChains
+    torsions: Torsions | None
+
+    def init(self, key: PRNGKeyArray, position: Array) -> AdaptiveState:
+        return self.chains.init(key, position)
+
+    def step(self, key: PRNGKeyArray, state: AdaptiveState) -> tuple[AdaptiveState, _Infos]:
+        state, info = self.chains.step(key, state)
+        return state, _Infos(info, () if self.torsions is None else self.torsions.observed(state))
+
+    def rebuild(self, state: AdaptiveState) -> Self:
+        return type(self)(self.chains.rebuild(state), self.torsions)
+
+    def healthy(self, state: AdaptiveState) -> Array:
+        return self.chains.healthy(state)
 
 
 _STAGES = ("heating", "tuning", "sampling")
 
 
 def _observe(state):
-    return state.chains.position
+    return state.position
 
 
 def _on_fibre(posterior: Posterior, x: np.ndarray, masses) -> np.ndarray:

@@ -59,6 +59,11 @@ class AdaptiveState(NamedTuple):
     chains: HMCState
     averaging: DualAveraging
 
+    @property
+    def position(self) -> Array:
+        """(chains, atoms, 3) nm."""
+        return self.chains.position
+
 
 class AdaptiveChains(AbstractKernel):
     """HMC chains whose step size is tuned to an acceptance during the first trajectories and fixed afterwards.

@@ -5,6 +5,7 @@ from typing import NamedTuple, Self
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ...chains import Chains
 from ...run import AbstractKernel
@@ -18,6 +19,8 @@ from .step_size import DualAveraging
 
 #: What a trajectory costs besides its steps, in gradients: one more at its end, and the energies of its ends.
 OVERHEAD = 2.0
+#: Mean steps of a trajectory at least: with fewer, refused proposals and fresh velocities make a random walk.
+FEWEST = 3
 
 
 class LengthAveraging(NamedTuple):
@@ -48,6 +51,11 @@ class SelfTuningState(NamedTuple):
     length: LengthAveraging
     moments: Moments
 
+    @property
+    def position(self) -> Array:
+        """(chains, atoms, 3) nm."""
+        return self.chains.position
+
 
 class SelfTuningChains(AbstractKernel):
     """Chains whose step size and mean trajectory length are tuned in the first trajectories and fixed afterwards.
@@ -58,7 +66,10 @@ class SelfTuningChains(AbstractKernel):
     costs. All chains share both, and their jittered lengths, so none waits for another. The derivative of a log
     criterion has no units, so a plain stochastic approximation with averaging does, and no adaptive scaling of it.
 
-    Start from a short length: among lengths of many periods the criterion is noise and shows no way back.
+    The criterion is a sum over all directions, and few draws of it are noise: where most directions are fast it may
+    settle at lengths too short for the slow ones, and where atoms have turned over it may climb without end. So the
+    search stays within ``bounds`` (`length_bounds`) and above `FEWEST` steps. Start from a short length: among lengths
+    of many periods the criterion shows no way back.
 
     The first ``warmup`` trajectories must not be used as samples; the same compiled kernel serves both phases.
 
@@ -68,7 +79,8 @@ class SelfTuningChains(AbstractKernel):
         target: acceptance probability aimed at.
         length: mean length of the first trajectories, ps; the kernel's steps times its step size when None.
         tune_length: False keeps the length as it is and tunes the step size alone.
-        longest: mean number of steps a trajectory may have.
+        longest: mean number of steps a trajectory may have; it goes before ``bounds``.
+        bounds: shortest and longest mean length of the search, ps.
 
     Source: Hoffman, Radul & Sountsov, AISTATS 130, 3907 (2021); per unit of work as in Sountsov & Hoffman,
     arXiv:2110.11576 (2021).
@@ -80,6 +92,7 @@ class SelfTuningChains(AbstractKernel):
     length: Array
     tune_length: Array
     longest: Array
+    bounds: Array
 
     def __init__(
         self,
@@ -90,6 +103,7 @@ class SelfTuningChains(AbstractKernel):
         length: float | None = None,
         tune_length: bool = True,
         longest: int = 200,
+        bounds: tuple[float, float] = (0.0, np.inf),
     ):
         kernel = chains.kernel
         if not isinstance(kernel, GeneralizedHMC):
@@ -98,6 +112,8 @@ class SelfTuningChains(AbstractKernel):
             raise ValueError(f"SelfTuningChains: target acceptance {target} is not between 0 and 1.")
         if longest < 1 or (length is not None and not length > 0):
             raise ValueError(f"SelfTuningChains: length ({length}) and longest ({longest}) must be positive.")
+        if not 0 <= bounds[0] <= bounds[1] or not bounds[1] > 0:
+            raise ValueError(f"SelfTuningChains: bounds {bounds} of the length must be in order and not negative.")
         step_size = kernel.hmc.step_size
         self.chains = chains
         self.warmup = jnp.asarray(warmup, jnp.int32)
@@ -106,6 +122,7 @@ class SelfTuningChains(AbstractKernel):
         self.length = jnp.asarray(length, step_size.dtype)
         self.tune_length = jnp.asarray(tune_length)
         self.longest = jnp.asarray(longest, jnp.int32)
+        self.bounds = jnp.asarray(bounds, step_size.dtype)
 
     @property
     def hmc(self) -> GeneralizedHMC:
@@ -135,19 +152,17 @@ class SelfTuningChains(AbstractKernel):
     def step(self, key: PRNGKeyArray, state: SelfTuningState) -> tuple[SelfTuningState, HMCInfo]:
         """One trajectory of every chain; during the warm-up also an update of step size, length and moments."""
         old, dtype = state.chains, state.chains.step_size.dtype
-        longest = self.longest.astype(dtype)
         adapting = state.averaging.count < self.warmup.astype(dtype)
         log_length = jnp.where(adapting, state.length.log_length, state.length.log_average)
-        mean_steps = jnp.clip(jnp.round(jnp.exp(log_length) / old.step_size[0]), 1, longest)
-        chains = eqx.tree_at(lambda c: c.kernel.hmc.steps, self.chains, mean_steps.astype(jnp.int32))
+        steps = self.mean_steps(log_length, old.step_size[0])
+        chains = eqx.tree_at(lambda c: c.kernel.hmc.steps, self.chains, steps)
         new, info = chains.step(key, old)
 
         origin = jnp.log(self.hmc.hmc.step_size).astype(dtype)
         averaging = state.averaging.update(jnp.mean(info.acceptance).astype(dtype), self.target.astype(dtype), origin)
         length = self._lengthen(state.length, old, new, info.steps[0].astype(dtype) * old.step_size[0])
-        step_size = jnp.exp(averaging.log_step)
-        limits = jnp.log(step_size), jnp.log(step_size * longest)
-        length = length._replace(log_length=jnp.clip(length.log_length, *limits))
+        low, high = jnp.log(self._limits(jnp.exp(averaging.log_step)))
+        length = length._replace(log_length=jnp.clip(length.log_length, low, high))
         length = jax.tree.map(lambda a, b: jnp.where(self.tune_length, a, b), length, state.length)
         fresh = (averaging, length, state.moments.update(self._split(new.position)))
         kept = jax.tree.map(lambda a, b: jnp.where(adapting, a, b), fresh, state[1:])
@@ -164,6 +179,20 @@ class SelfTuningChains(AbstractKernel):
     def healthy(self, state: SelfTuningState) -> Array:
         """(chains,) True where a chain's state is finite."""
         return self.chains.healthy(state.chains)
+
+    def mean_steps(self, log_length: Scalar, step_size: Scalar) -> Array:
+        """Mean number of steps of trajectories of a mean length, within all bounds; () int32."""
+        steps = jnp.round(jnp.exp(log_length) / step_size)
+        fewest, most = jnp.round(self._limits(step_size) / step_size)
+        kept = jnp.clip(steps, 1, self.longest.astype(steps.dtype))
+        return jnp.where(self.tune_length, jnp.clip(steps, fewest, most), kept).astype(jnp.int32)
+
+    def _limits(self, step_size: Scalar) -> Array:
+        """Shortest and longest mean length (ps) at a step size; the cap in steps goes before all else."""
+        low, high = self.bounds.astype(step_size.dtype)
+        cap = self.longest.astype(step_size.dtype) * step_size
+        low = jnp.minimum(jnp.maximum(low, FEWEST * step_size), cap)
+        return jnp.stack([low, jnp.clip(high, low, cap)])
 
     def _lengthen(self, length: LengthAveraging, old, new, time: Scalar) -> LengthAveraging:
         benefits, slopes = jax.vmap(self._criterion, in_axes=(0, 0, 0, None))(

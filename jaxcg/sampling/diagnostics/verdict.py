@@ -97,6 +97,8 @@ class Diagnosis:
     @property
     def sentence(self) -> str:
         """The verdict in one sentence: the grade and the worst finding, or what is trusted."""
+        if self.grade == "too short to judge" and not self.findings:
+            return "Too short to judge: take more draws of each chain."
         if self.findings and self.grade != "trusted":
             more = len(self.findings) - 1
             return f"{_HEADS[self.grade]}: {self.findings[0].words}" + (f"; and {more} more." if more else ".")
