@@ -44,7 +44,8 @@ class Posterior(eqx.Module):
         rigid_bonds: bonds that are held at their length, exact whatever the noise; None for none.
 
     Raises:
-        ValueError: y, noise or rigid bonds do not fit the mapping, or a noise that is not positive and finite.
+        ValueError: y, noise or rigid bonds do not fit the mapping, beads that are not finite, or a noise or temperature
+            that is not positive and finite.
 
     Source: the surface measure, Lelièvre, Rousset & Stoltz, Math. Comput. 81, 2071 (2012); for rigid bonds, Fixman,
     Proc. Natl. Acad. Sci. USA 71, 3050 (1974).
@@ -70,9 +71,12 @@ class Posterior(eqx.Module):
             self.y = packed(mapping, y)
         except ValueError as error:
             raise ValueError(f"Posterior: {error}") from None
+        if not isinstance(self.y, Tracer) and not np.all(np.isfinite(self.y)):
+            bead = np.argwhere(~np.isfinite(self.y))[0][0]
+            raise ValueError(f"Posterior: bead {bead} of y is at a position that is not finite.")
         self.energy = energy
         self.mapping = mapping
-        self.temperature = jnp.asarray(temperature, dtype=self.y.dtype)
+        self.temperature = jnp.asarray(_checked_temperature(temperature), dtype=self.y.dtype)
         self.noise = None if noise is None else jnp.asarray(_checked_noise(noise, mapping), dtype=self.y.dtype)
         if rigid_bonds is not None and rigid_bonds.n_atoms != mapping.n_atoms:
             raise ValueError(
@@ -133,6 +137,12 @@ def potential_and_forces(posterior: Posterior, x: AtomVectors) -> tuple[Scalar, 
     """Potential −kT log p(x|y) (kJ/mol) and its negative gradient (kJ/mol/nm), not projected."""
     value, gradient = jax.value_and_grad(posterior.potential)(x)
     return value, -gradient
+
+
+def _checked_temperature(temperature):
+    if not isinstance(temperature, Tracer) and not np.all(np.isfinite(temperature) & (np.asarray(temperature) > 0)):
+        raise ValueError(f"Posterior: temperature is {temperature} K; it must be positive and finite.")
+    return temperature
 
 
 def _checked_noise(noise, mapping: AnyMap) -> Array | np.ndarray:

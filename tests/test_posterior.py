@@ -30,6 +30,17 @@ def test_noise_must_be_positive(noise):
         Posterior(Nothing(), LINEAR, jnp.zeros((2, 3)), noise=noise)
 
 
+@pytest.mark.parametrize("temperature", [-300.0, 0.0, np.nan, np.inf])
+def test_temperature_must_be_positive(temperature):
+    with pytest.raises(ValueError, match="positive and finite"):
+        Posterior(Nothing(), LINEAR, jnp.zeros((2, 3)), temperature)
+
+
+def test_beads_must_be_finite():
+    with pytest.raises(ValueError, match=r"bead 1 of y .* not finite"):
+        Posterior(Nothing(), LINEAR, jnp.zeros((2, 3)).at[1, 2].set(jnp.nan))
+
+
 def test_shapes_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="the mapping gives 2 beads"):
         Posterior(Nothing(), LINEAR, jnp.zeros((3, 3)))
