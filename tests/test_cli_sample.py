@@ -96,12 +96,13 @@ def test_what_is_written(folder):
         assert energies["energies"].shape == (2, 4, 6)
         assert energies["angles"].shape == (2, 4, 6, len(energies["torsions"]))
         told = energies["energies"]
+    evaluate = jax.jit(energy.__call__)
     for number, name in enumerate(names[1:3]):
         x = open_trajectory(f"out/{name}", 22).read(range(24)).positions.astype(np.float64)
         # XTC files hold 1e-5 nm.
         assert np.abs(weights(given.posterior) @ x[5] - given.beads[number]).max() < 2e-5
         # Chain by chain: draw 5 of chain 2.
-        assert told[number, 2, 5] == pytest.approx(float(energy(jnp.asarray(x[17], jnp.float32))), abs=0.5)
+        assert told[number, 2, 5] == pytest.approx(float(evaluate(jnp.asarray(x[17], jnp.float32))), abs=0.5)
 
 
 def test_a_finished_run_is_not_done_again(folder, capsys):
@@ -117,6 +118,8 @@ def test_a_finished_run_is_not_done_again(folder, capsys):
 
 def test_an_interrupted_run_goes_on(folder, monkeypatch, capsys):
     """Interrupted after the draws of one frame were written."""
+    # Pictures take their time, and one page has been drawn.
+    monkeypatch.setattr("jaxcg.report.sampling_campaign._page", lambda *given: "page")
     written = draws.write_draws
     calls = []
 
@@ -135,7 +138,9 @@ def test_an_interrupted_run_goes_on(folder, monkeypatch, capsys):
         assert main(["sample", "problem.npz", *SHORT, "-o", "again"]) == 3
     assert "No space left on device); what was done is kept" in capsys.readouterr().err
     assert main(["sample", "problem.npz", *SHORT, "-o", "again"]) == 0
-    assert files("again") == files("out")
+    again, out = files("again"), files("out")
+    assert again.pop(Path("report.html")) == b"page"
+    assert again.items() < out.items()
     shutil.rmtree("again")
 
 
@@ -177,6 +182,7 @@ def test_bad_ends_are_one_line(folder, capsys, monkeypatch):
         (("nowhere.pdb",), "nowhere.pdb: there is no such file"),
         (("problem.npz", "--frames", "0:3"), "brings its own"),
         (("problem.npz", "--prepare"), "prepared already"),
+        (("problem.npz", "--temperature", "350"), "brings its own model; leave --temperature out"),
         (("problem.npz", "--chains", "0"), "--chains must be at least 1"),
         (("problem.npz", "--noise", "-0.1"), "above zero"),
         (("problem.npz", "--sampler", "gibbs"), "gibbs"),
@@ -212,6 +218,21 @@ def test_documentation_names_every_option():
         assert set(missing) <= {"-h", "--help"}
 
 
+def test_without_mdanalysis(folder, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "MDAnalysis", None)
+    assert main(["sample", "problem.npz", *SHORT, "-o", "bare"]) == 2
+    assert "give --format trr" in capsys.readouterr().err
+    assert not Path("bare").exists()
+
+
+def test_a_refused_run_leaves_the_folder_free(folder, capsys):
+    """Nothing was done, so the corrected command is not told that another run is there."""
+    assert main(["sample", "problem.npz", *SHORT, "--draws", "1" + 12 * "0", "-o", "free"]) == 2
+    assert main(["sample", "problem.npz", *SHORT, "--draws", "2" + 12 * "0", "-o", "free"]) == 2
+    assert capsys.readouterr().err.count("GiB of disk") == 2
+    shutil.rmtree("free")
+
+
 #: Runs the command in a process that kills itself before the checkpoint given first.
 KILLED = """
 import os, signal, sys
@@ -236,10 +257,9 @@ sys.exit(main(["sample", "problem.npz", *sys.argv[2:]]))
 
 @pytest.mark.slow
 def test_a_killed_run_ends_with_the_same_files(folder):
-    for moment in (1, 2):
-        words = [sys.executable, "-c", KILLED, str(moment), *SHORT, "-o", "killed"]
-        killed = subprocess.run(words, capture_output=True, text=True, timeout=240, check=False)
-        assert killed.returncode == -signal.SIGKILL, killed.stderr
+    words = [sys.executable, "-c", KILLED, "2", *SHORT, "-o", "killed"]
+    killed = subprocess.run(words, capture_output=True, text=True, timeout=240, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert os.listdir("killed") == ["running"]
     assert main(["sample", "problem.npz", *SHORT, "-o", "killed"]) == 0
     assert files("killed") == files("out")
@@ -278,12 +298,11 @@ def test_from_beads_and_from_given_structures(tmp_path, monkeypatch, capsys, x64
     report = json.loads(Path("drawn/report.json").read_text())
     assert report["atoms"] == 53
     assert report["frames"][0]["acceptance"] > 0.2
-    start = ("cg.pdb", "--beads", "exact", "--start", "drawn/topology.pdb")
-    assert main(["sample", *start, *short, "--format", "trr", "-o", "again"]) == 0
+    start = ("cg.pdb", "--start", "drawn/frame-000000.xtc", "--reference", "drawn/topology.pdb", "--beads", "exact")
+    like = ("--mass", "bonded", "--sampler", "ghmc", "--format", "trr")
+    assert main(["sample", *start, *short, *like, "-o", "again"]) == 0
     assert "frame-000000.trr" in os.listdir("again")
     # Atoms of another molecule.
-    moved = ("--start", "drawn/frame-000000.xtc", "--reference", "drawn/topology.pdb", "--beads", "exact")
-    assert main(["sample", "cg.pdb", *moved, *short, "-o", "third"]) == 0
     with open("few.gro", "w") as file:
         file.write("few\n1\n    1LEU      N    1   0.000   0.000   0.000\n   0.0   0.0   0.0\n")
     few = ("--start", "few.gro", "--reference", "drawn/topology.pdb", "--beads", "exact")

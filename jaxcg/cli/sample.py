@@ -2,11 +2,13 @@
 
 import argparse
 import json
+import os
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
+from ..errors import InputError, ResultError
 from .claims import RUNNING, claimed, interrupted
 from .environment import configure_jax
 from .interrupts import Terminated
@@ -23,6 +25,18 @@ A run that was interrupted goes on when the same command is given again, and end
 """
 #: Files such a run may write, but for the trajectories.
 _OUTPUTS = ("topology.pdb", "energies.npz", "frames.csv", "report.html", "report.json", "problem.npz")
+
+#: Options of the model, which a prepared problem brings along, and what they are when not given.
+_MODEL = {
+    "mapping": "martini3",
+    "forcefield": None,
+    "solvent": "none",
+    "dielectric": None,
+    "temperature": 300.0,
+    "beads": "auto",
+    "noise": None,
+    "backbone_prior": 0.0,
+}
 
 
 def add_parser(verbs) -> None:
@@ -162,6 +176,11 @@ def run(options: argparse.Namespace) -> int:
             progress("loading", 0, 1)
             configure_jax()
             summary, finished = _run(options, files, progress)
+    except OSError as error:
+        where = f"{options.output}: " if error.filename is None else f"{error.filename}: "
+        raise ResultError(
+            f"{where}{error.strerror or error}; what was done is kept: the same command goes on."
+        ) from error
     except (KeyboardInterrupt, Terminated) as interruption:
         return interrupted(options, terminated=isinstance(interruption, Terminated))
     if options.json:
@@ -172,7 +191,7 @@ def run(options: argparse.Namespace) -> int:
         if finished:
             print(f"{options.output}: this run is finished already; nothing was done.")
         if options.prepare:
-            print(f"{options.output}: problem.npz is ready; sample it with jaxcg sample problem.npz.")
+            print(f"{options.output}: problem.npz is ready; sample it with: jaxcg sample {options.output}/problem.npz")
         else:
             from ..report.sampling_campaign import sampling_lines
 
@@ -204,6 +223,8 @@ def _files(options: argparse.Namespace) -> dict[str, str | None]:
         # A prepared problem has a temperature of its own.
         if not str(options.beads_file).endswith(".npz") and options.tempering <= options.temperature:
             raise InputError(f"--tempering {options.tempering:g} is not above the {options.temperature:g} K sampled.")
+    if not options.prepare and options.format != "trr" and find_spec("MDAnalysis") is None:
+        raise InputError(f"--format {options.format} needs MDAnalysis, which is not installed here; give --format trr.")
     for name in (options.beads_file, options.topology, options.reference, options.start, options.protonation):
         if name is not None and not Path(name).is_file():
             what = "is a folder, not a file" if Path(name).is_dir() else "there is no such file"
@@ -224,6 +245,9 @@ def _files(options: argparse.Namespace) -> dict[str, str | None]:
         for name in ("reference", "start", "protonation", "frames", "starts"):
             if getattr(options, name) is not None:
                 raise InputError(f"{problem}: brings its own molecule, frames and starts; leave --{name} out.")
+        for name, usual in _MODEL.items():
+            if getattr(options, name) != usual:
+                raise InputError(f"{problem}: brings its own model; leave --{name.replace('_', '-')} out.")
         if options.prepare:
             raise InputError(f"{problem}: is prepared already; leave --prepare out.")
     elif trajectory is None:
@@ -314,7 +338,8 @@ def _found(target: Path, identity: dict[str, Any], *, prepared: bool) -> dict[st
             "choose another folder with -o, or add --force to write into it."
         )
     for path in (target / "run.json", target / RUNNING / "config.json"):
-        if not path.exists():
+        if not path.exists() or os.listdir(path.parent) == [path.name]:
+            # A run that was refused before it did anything is none.
             continue
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
