@@ -92,7 +92,7 @@ def test_without_arviz(monkeypatch):
 def test_infos_with_fewer_fields_give_what_they_have():
     pytest.importorskip("arviz")
     infos = LangevinInfo(*(RNG.random((DRAWS, CHAINS)) for _ in LangevinInfo._fields))
-    assert set(export(infos=infos).sample_stats.data_vars) == {"potential", "step_size"}
+    assert set(export(infos=infos).sample_stats.data_vars) == {"potential", "step_size", "irreversible"}
 
 
 def test_what_does_not_fit():

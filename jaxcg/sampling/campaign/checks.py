@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ...errors import ResultError
 from ...posterior import Posterior
+from ..geometry import check_start
 
 #: How far a bead of a start may be from its place, nm: rounding of coordinate files stays below, nothing else does.
 OFF_FIBRE = 0.005
@@ -17,32 +17,27 @@ OFF_FIBRE = 0.005
 def check_on_fibre(
     posterior: Posterior, positions: np.ndarray, y: np.ndarray, *, frame: int, bead_labels: Sequence[str] | None = None
 ) -> None:
-    """Refuses starts whose beads are not where they should be; a soft posterior takes any.
+    """Refuses starts that are off what the posterior holds exactly: beads of any map, and rigid bonds.
+
+    Starts that are not finite pass: `check_finite` tells of them.
 
     Arguments:
         posterior: its map, and whether it is exact.
         positions: (chains, atoms, 3) nm.
-        y: (beads, 3) nm.
+        y: beads of the frame, of the shape of ``posterior.y``.
         frame: its number, for the message.
         bead_labels: names of the beads for the message.
 
     Raises:
-        ValueError: a chain starts off the fibre; the message says which bead of which chain is how far off.
+        ValueError: a chain starts off the fibre; the message says what of which chain is how far off.
     """
-    if not posterior.exact:
+    if not np.isfinite(positions).all():
         return
-    beads = np.asarray(_beads(posterior.mapping, jnp.asarray(positions)), dtype=np.float64)
-    for chain, found in enumerate(beads):
-        off = np.linalg.norm(found - np.asarray(y, dtype=np.float64), axis=1)
-        bead = int(np.argmax(off))
-        if off[bead] > OFF_FIBRE:
-            name = f"bead {bead}" if bead_labels is None else f"bead {bead} ({bead_labels[bead]})"
-            count = int(np.sum(off > OFF_FIBRE))
-            others = f"; {count} beads are off" if count > 1 else ""
-            raise ValueError(
-                f"frame {frame}: chain {chain} starts off the fibre: its {name} is {off[bead]:.3g} nm from where it "
-                f"should be{others}. Give structures that map onto these beads, or take the beads as noisy."
-            )
+    own = eqx.tree_at(lambda p: p.y, posterior, jnp.asarray(y, posterior.y.dtype))
+    try:
+        check_start(own, positions, farthest=OFF_FIBRE, bead_labels=bead_labels)
+    except ValueError as error:
+        raise ValueError(f"frame {frame}: {error}") from None
 
 
 def check_finite(potentials: np.ndarray, positions: np.ndarray, labels: np.ndarray) -> None:
@@ -66,8 +61,3 @@ def check_finite(potentials: np.ndarray, positions: np.ndarray, labels: np.ndarr
         f"frame {frame}: the {what} at the start of chain {chain} is not finite{others}; atoms may lie on top of each "
         "other: relax it again with another seed, or give another start."
     )
-
-
-@eqx.filter_jit
-def _beads(mapping, positions):
-    return jax.vmap(mapping)(positions)

@@ -9,6 +9,7 @@ from jax import lax
 from ...mapping.base import AbstractLinearMap
 from ...mapping.residuals import AnyMap, pullback, residual, residual_width, support
 from ...mapping.rigid_bonds import RigidBonds
+from ...mapping.virtual_sites import VirtualSites
 from ...posterior import Posterior
 from ...typing import Array, AtomScalars, AtomVectors, BeadArray, Scalar
 from ._diagonal import AbstractDiagonalGeometry, sampler_masses
@@ -36,9 +37,9 @@ class ConstrainedGeometry(AbstractDiagonalGeometry):
         iterations: Newton iterations of a step, each of one Jacobian and two corrections with it.
 
     Raises:
-        ValueError: masses that do not fit, nothing to hold, beads of a linear map that depend on each other, or more
-            constraints than coordinates. Constraints that depend on each other at some configuration show in
-            `check_start`.
+        ValueError: masses that do not fit, nothing to hold, beads of a linear map that depend on each other, virtual
+            sites beside the beads they are made of, or more constraints than coordinates. Constraints that depend on
+            each other at some configuration show in `check_start`.
 
     Source: Andersen, J. Comput. Phys. 52, 24 (1983); the reverse check, Zappa, Holmes-Cerfon & Goodman, Comm. Pure
     Appl. Math. 71, 2609 (2018), Lelièvre, Rousset & Stoltz, Numer. Math. 143, 379 (2019).
@@ -62,6 +63,11 @@ class ConstrainedGeometry(AbstractDiagonalGeometry):
             raise ValueError(
                 "ConstrainedGeometry: beads of the map depend on each other, so their constraints are redundant; "
                 "leave out the beads that jaxcg.mapping.independent_beads names."
+            )
+        if isinstance(self.mapping, VirtualSites):
+            raise ValueError(
+                "ConstrainedGeometry: virtual sites follow from the beads they are made of, so holding both is "
+                "redundant; sample the posterior of the map without them (mapping.base), or give a noise."
             )
         if iterations < 1:
             raise ValueError(f"ConstrainedGeometry: iterations is {iterations}, at least one is needed.")

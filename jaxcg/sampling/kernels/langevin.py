@@ -22,11 +22,19 @@ class LangevinState(NamedTuple):
 
 
 class LangevinInfo(NamedTuple):
-    """One step: −kT log p(x|y) at its start in kJ/mol, kinetic temperature amid it in K, step size in ps."""
+    """One step.
+
+    Fields:
+        potential: −kT log p(x|y) at its start, kJ/mol.
+        temperature: kinetic temperature amid it, K.
+        step_size: ps.
+        irreversible: a drift on curved constraints could not be undone, and was refused.
+    """
 
     potential: Array
     temperature: Array
     step_size: Array
+    irreversible: Array
 
 
 class Langevin(AbstractKernel):
@@ -39,12 +47,19 @@ class Langevin(AbstractKernel):
     Ornstein-Uhlenbeck part, whose noise is the projection of white noise of covariance kT m⁻¹. Averages over positions
     have an error of order step_size², zero for harmonic wells.
 
+    On curved constraints a drift that does not converge, or that cannot be undone, is refused: the atoms stay and the
+    velocity turns round, which keeps the measure. `LangevinInfo` counts such steps; many of them ask for a shorter one.
+
     Arguments:
         posterior: the target.
         masses: (atoms,) amu, or a geometry.
         step_size: ps.
         friction: 1/ps.
-        temperature: of the bath, K; the posterior's if None.
+        temperature: of the bath, K; the posterior's if None. The target is then the fibre's density at this
+            temperature; the bead restraint of a soft posterior stays a part of the potential, as stiff as it is.
+
+    Raises:
+        ValueError: a step size or temperature that is not positive, or a negative friction.
 
     Source: Leimkuhler & Matthews, Proc. R. Soc. A 472, 20160138 (2016); the merged kicks as in Zhang, Liu, Yan,
     Tuckerman & Liu, J. Phys. Chem. A 123, 6056 (2019).
@@ -67,6 +82,8 @@ class Langevin(AbstractKernel):
     ):
         if not (step_size > 0 and friction >= 0):
             raise ValueError(f"Langevin: step_size ({step_size}) must be positive, friction ({friction}) not negative.")
+        if temperature is not None and not temperature > 0:
+            raise ValueError(f"Langevin: temperature is {temperature} K; it must be positive.")
         dtype = posterior.y.dtype
         self.posterior = posterior
         self.geometry = as_geometry(posterior, masses)
@@ -92,21 +109,27 @@ class Langevin(AbstractKernel):
 
         def potential_and_volume(x):
             potential = posterior.potential(x)
-            return potential + posterior.thermal_energy * move.log_volume(x), potential
+            # The volume term belongs to the measure, not to the energy: it has the temperature of the bath.
+            return potential + thermal_energy * move.log_volume(x), potential
 
         gradient, potential = jax.grad(potential_and_volume, has_aux=True)(x)
         v = move.project(x, state.velocity + dt * move.acceleration(gradient))
-        x, v, _ = move.drift(x, v, 0.5 * dt, y)
+        x, v, first = self._drift(x, v, y)
         v = move.project(x, v)
         keep, fill = jnp.exp(-self.friction * dt), jnp.sqrt(-jnp.expm1(-2 * self.friction * dt))
         v = keep.astype(x.dtype) * v + fill.astype(x.dtype) * move.thermal_velocities(key, thermal_energy, x)
-        x, v, _ = move.drift(x, v, 0.5 * dt, y)
+        x, v, second = self._drift(x, v, y)
         temperature = 2 * move.kinetic_energy(v) / (move.dimension * thermal_energy) * self.temperature
-        return LangevinState(x, v, state.count + 1), LangevinInfo(potential, temperature, dt)
+        info = LangevinInfo(potential, temperature, dt, ~(first & second))
+        return LangevinState(x, v, state.count + 1), info
 
     def rebuild(self, state: LangevinState) -> Self:
         """The same kernel with the energy's pair lists made anew around the state."""
         return eqx.tree_at(lambda k: k.posterior, self, self.posterior.rebuild(state.position))
+
+    def _drift(self, x, v, y):
+        moved, arrival, reversible = self.geometry.drift(x, v, 0.5 * self.step_size.astype(x.dtype), y)
+        return jnp.where(reversible, moved, x), jnp.where(reversible, arrival, -v), reversible
 
     def _thermal_energy(self):
         # kT of the bath; the posterior's own temperature stays in the bead restraint of a soft posterior.
