@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import equinox as eqx
@@ -17,7 +18,7 @@ from jaxcg.errors import ResultError
 from jaxcg.run import _chunk
 from jaxcg.sampling.campaign.campaign import Campaign, _observe
 from jaxcg.sampling.campaign.frames import frames_of_this_process, sample_frames
-from jaxcg.sampling.campaign.memory import bound, measured, walkers_that_fit
+from jaxcg.sampling.campaign.memory import estimate, measured, walkers_that_fit
 from jaxcg.sampling.campaign.settings import SamplingSettings
 from jaxcg.sampling.campaign.storage import Rows
 from jaxcg.sampling.campaign.walkers import Walkers, differing_leaves
@@ -54,11 +55,26 @@ def means(one, shift):
     return gain + full @ np.full(len(gram), shift)
 
 
-def test_every_frame_has_its_own_law():
+def test_every_frame_has_its_own_law_whatever_its_batch():
+    compiled = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, duration_secs, **kwargs: compiled.append(event) if "backend_compile" in event else None
+    )
     one, posteriors, starts = problem()
-    found = list(sample_frames(posteriors, starts, KEY, masses=one.masses, settings=SETTINGS))
-    assert [f.frame for f in found] == [0, 1, 2]
-    for frame, shift, posterior in zip(found, SHIFTS, posteriors, strict=False):
+    frames = (7, 12, 3)
+    campaign = Campaign(posteriors, 4, masses=one.masses, settings=SETTINGS, frames=frames, widest=8)
+    # The last one is not full.
+    assert [len(batch) for batch in campaign.batches] == [2, 1]
+    sizes = [chunk_programs()]
+    found = campaign.run(0, starts[:2], KEY)
+    sizes.append(chunk_programs())
+    assert sizes[1] - sizes[0] == 2  # one for the heating, one for tuning and sampling
+    first = len(compiled)
+    assert first > 2
+    found += campaign.run(1, starts[2:], KEY)
+    assert len(compiled) == first
+    assert [one.frame for one in found] == list(frames)
+    for frame, shift, posterior in zip(found, SHIFTS, posteriors, strict=True):
         assert frame.positions.shape == (4, 40, 8, 3)
         assert frame.trace.shape == (4, 80)
         np.testing.assert_array_equal(frame.potentials, frame.trace[:, 1::2])
@@ -74,6 +90,16 @@ def test_every_frame_has_its_own_law():
         assert np.ptp(frame.step_size) == 0
     # Pooled within a frame, not across frames.
     assert found[0].step_size[0] != found[1].step_size[0]
+    # Alone, and with a short chain: the same numbers as far as it goes.
+    short = replace(SETTINGS, draws=3)
+    (last,) = sample_frames(posteriors[2:], starts[2:], KEY, masses=one.masses, settings=short, frames=(3,))
+    np.testing.assert_allclose(last.positions, found[2].positions[:, :3], atol=1e-5)
+    np.testing.assert_allclose(last.trace, found[2].trace[:, :6], rtol=1e-4)
+
+
+def chunk_programs() -> int:
+    """Compiled chunks of runs so far."""
+    return _chunk._cached._cache_size()  # pyright: ignore
 
 
 @pytest.mark.slow
@@ -89,29 +115,6 @@ def test_soft_frames_and_other_samplers(sampler):
     assert spread.mean() == pytest.approx(1, abs=0.2)
     assert np.isnan(found[0].total_energies).all() == (sampler == "langevin")
     assert (found[0].potentials > found[0].energies).all()
-
-
-def test_neither_numbers_nor_programs_depend_on_the_batch():
-    compiled = []
-    jax.monitoring.register_event_duration_secs_listener(
-        lambda event, duration_secs, **kwargs: compiled.append(event) if "backend_compile" in event else None
-    )
-    one, posteriors, starts = problem()
-    short = SamplingSettings(draws=3, thin=2, step_size=0.02, steps=6, heat=5, hold=5, warmup=4)
-    frames = (7, 12, 3)
-    campaign = Campaign(posteriors, 4, masses=one.masses, settings=short, frames=frames, widest=8)
-    # The last one is not full.
-    assert [len(batch) for batch in campaign.batches] == [2, 1]
-    found = campaign.run(0, starts[:2], KEY)
-    first = len(compiled)
-    assert first > 2
-    found += campaign.run(1, starts[2:], KEY)
-    assert len(compiled) == first
-    assert [one.frame for one in found] == list(frames)
-    alone = Campaign(posteriors, 4, masses=one.masses, settings=short, frames=frames, widest=4)
-    (last,) = alone.run(2, starts[2:], KEY)
-    np.testing.assert_allclose(last.positions, found[2].positions, atol=1e-6)
-    np.testing.assert_allclose(last.trace, found[2].trace, rtol=1e-5)
 
 
 def test_walkers_do_not_communicate():
@@ -141,7 +144,7 @@ def test_bad_input():
         campaign.run(0, off, KEY, bead_labels=["SC0", "SC1", "SC2"])
     with pytest.raises(ValueError, match="expected \\(3, 4, 8, 3\\)"):
         campaign.run(0, starts[:2], KEY)
-    with pytest.raises(ValueError, match="not above 0"):
+    with pytest.raises(ValueError, match="positive and finite"):
         Campaign([Gaussian(noise=-0.1).posterior], 4, masses=one.masses)
     other = Campaign([*posteriors, Gaussian(noise=0.1).posterior], 4, masses=one.masses, settings=short)
     with pytest.raises(ValueError, match="not of the same shape"):
@@ -160,27 +163,37 @@ def test_bad_input():
         worse.run(0, starts[1:2], KEY)
 
 
-def test_more_chains_than_memory():
+def test_more_chains_than_memory(monkeypatch):
+    # Not compiled for this: 4 kB a walker.
+    monkeypatch.setattr("jaxcg.sampling.campaign.campaign.measured", lambda walkers, state: 4000 * len(walkers.labels))
     one, posteriors, _ = problem()
-    with pytest.raises(ValueError, match=r"1000 chains of 8 atoms do not fit .* at most \d+ chains do"):
+    with pytest.raises(ValueError, match=r"1000 chains of 8 atoms do not fit .* at most 50 chains do"):
         Campaign(posteriors, 1000, masses=one.masses, memory=200_000)
     # What fits is taken, whole frames at a time.
     campaign = Campaign(posteriors, 4, masses=one.masses, memory=40_000, vectorized=True)
     assert campaign.frames_at_once < 3
 
 
-def test_the_bound_on_memory_holds():
+def test_what_fits_is_what_the_compiler_says():
     one, posteriors, starts = problem()
     campaign = Campaign(posteriors[:1], 4, masses=one.masses)
     labels = np.zeros((4, 2))
     walkers = Walkers.of(campaign._sampling, [0] * 4, labels)
     state = walkers.init(KEY, jnp.asarray(starts[0]))
     true = measured(walkers, state)
-    assert 0 < true < 20 * bound(8, 4, 4)
-    assert walkers_that_fit(10**9, 8, 4, 64) == 64
+    # The estimate is of the right order, no more: this one does not count the parameters.
+    assert 0.05 < true / estimate(8, 4, 4) < 20
+
+    def unasked(walkers):
+        raise AssertionError(walkers)
+
+    assert walkers_that_fit(10**9, 8, 4, 64, unasked) == 64
     assert walkers_that_fit(1000, 8, 4, 64) == 0
-    # Where the bound says no, the compiler is asked: 1 MB and 10 kB for each.
-    assert walkers_that_fit(2_000_000, 3000, 4, 500, lambda n: 1_000_000 + 10_000 * n) == 100
+    # Estimates of 2 MB decide nothing where 4 MB are free; the compiler counts 1 MB and 10 kB for each.
+    asked = []
+    assert walkers_that_fit(2_000_000, 3000, 4, 500, lambda n: asked.append(n) or 1_000_000 + 10_000 * n) == 100
+    assert walkers_that_fit(2 * estimate(100, 4, 64), 100, 4, 64, lambda n: asked.append(n) or 10**9 * n) == 0
+    assert len(asked) == 4
 
 
 def test_rows_on_disk_take_up_where_they_were(tmp_path):
@@ -235,16 +248,21 @@ np.savez(FOLDER + "/found.npz", *(getattr(f, name) for f in found for name in ("
 
 @pytest.mark.slow
 def test_a_killed_campaign_ends_with_the_same_numbers(tmp_path):
+    # Compiled by the first process for all.
+    cache = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+
     def go(last, folder):
         words = [sys.executable, "-c", KILLED, str(last), str(folder), str(Path(__file__).parent)]
-        return subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
+        environment = {**os.environ, **cache}
+        return subprocess.run(words, capture_output=True, text=True, timeout=300, check=False, env=environment)
 
     whole = go(0, tmp_path / "whole")
     assert whole.returncode == 0, whole.stderr[-2000:]
-    # In the middle of the heating, of the tuning and of the sampling.
-    for moment in (2, 3, 5):
+    # In the middle of the tuning, and after that in the middle of the sampling.
+    for moment, stages in ((6, {"heating", "tuning"}), (3, {"heating", "tuning", "sampling"})):
         killed = go(moment, tmp_path / "again")
         assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
+        assert {p.stem for p in (tmp_path / "again").rglob("*ing.npz")} == stages
     again = go(0, tmp_path / "again")
     assert again.returncode == 0, again.stderr[-2000:]
     assert (tmp_path / "again" / "found.npz").read_bytes() == (tmp_path / "whole" / "found.npz").read_bytes()
