@@ -9,7 +9,7 @@ import numpy as np
 
 from ...posterior import Posterior
 from ...typing import Array
-from ..geometry import LinearGeometry
+from ..geometry import AbstractGeometry, LinearGeometry
 from ..geometry.atom_blocks import AtomBlocks
 from ..geometry.blocks import BlockGeometry
 from .moments import Moments
@@ -18,6 +18,11 @@ from .moments import Moments
 VIBRATION = 0.002
 #: Largest standard deviation ascribed to a direction that nothing known stiffens, nm.
 AMPLITUDE = 0.05
+#: Directions that spread further than this many times what their masses stand for have turned over or hold several
+#: wells: they say nothing about a period.
+TURNED = 4.0
+#: The longest length worth a try over the shortest, where masses make all directions vibrate about alike.
+RANGE = 2.0
 #: What the floor fitted to draws is kept between, as standard deviations in nm: freer than atoms within a bead are, and
 #: stiffer than angles.
 FREEST, TIGHTEST = 0.2, 0.01
@@ -112,3 +117,34 @@ def variance_geometry(posterior: Posterior, geometry: LinearGeometry, moments: M
     prior = np.mean(masses * variance) / masses
     variance = (count * variance + 5 * prior) / (count + 5)
     return LinearGeometry(posterior, VIBRATION**2 * float(posterior.thermal_energy) / variance)
+
+
+def length_bounds(posterior: Posterior, geometry: AbstractGeometry, moments: Moments) -> tuple[float, float]:
+    """Shortest and longest mean length (ps) worth trying for trajectories with these masses.
+
+    A direction that spreads by s = √(variance · mass/kT) vibrates with the period 2π s, and trajectories of the mean
+    length (π/2) s, a quarter of that, jittered evenly from none to twice as much, forget it at once: ⟨cos(t/s)⟩ = 0.
+    The shortest is that of the slowest direction that can be told: the largest s not above `TURNED` times `VIBRATION`,
+    less what few draws feign; the longest is `RANGE` times that. With one mass per atom the slowest directions are not
+    known: the shortest is then that of the median coordinate, and there is no longest.
+
+    Arguments:
+        posterior: the target.
+        geometry: of the trajectories.
+        moments: of draws, split into the blocks of ``geometry`` if it has any.
+    """
+    thermal, count = float(posterior.thermal_energy), float(moments.count)
+    covariance = np.asarray(moments.covariance(), np.float64)
+    if isinstance(geometry, BlockGeometry):
+        whitener = np.asarray(geometry.whitener, np.float64)
+        real = np.square(whitener).sum(axis=2) > 0
+        values = np.linalg.eigvalsh(whitener @ covariance @ np.swapaxes(whitener, 1, 2)) / thermal
+        # The largest eigenvalue for n draws of d directions that spread alike is (1 + √(d/n))², not 1.
+        values /= (1 + np.sqrt(real.sum(axis=1, keepdims=True) / max(count, 1))) ** 2
+        told = values[values <= (TURNED * VIBRATION) ** 2]
+        slowest = max(float(np.sqrt(told.max(initial=0))), VIBRATION)
+        return 0.5 * np.pi * slowest, 0.5 * np.pi * slowest * RANGE
+    if isinstance(geometry, LinearGeometry):
+        spread = np.asarray(geometry.masses, np.float64)[:, None] * covariance / thermal
+        return 0.5 * np.pi * float(np.sqrt(np.median(spread))), np.inf
+    return 0.0, np.inf

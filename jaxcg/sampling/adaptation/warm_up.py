@@ -20,7 +20,7 @@ from ..geometry.blocks import BlockGeometry
 from ..kernels.generalized_hmc import GeneralizedHMC
 from .burn_in import BurnIn, burn_in
 from .curvature import bonded_stiffness, mean_hessian
-from .metric import VIBRATION, covariance_geometry, stiffness_geometry, variance_geometry
+from .metric import VIBRATION, covariance_geometry, length_bounds, stiffness_geometry, variance_geometry
 from .step_size import GRADIENTS_PER_CHUNK
 from .trajectory_length import SelfTuningChains, SelfTuningState
 
@@ -87,7 +87,8 @@ def warm_up(
     """Brings chains from minima to equilibrium and learns what makes them move fast.
 
     First `burn_in` heats. Then windows of trajectories follow: in the first the step size alone is tuned, with the
-    masses given; after each window but the last new masses are made, and from the second on the length is tuned too.
+    masses given; after each window but the last new masses are made, and from the second on the length is tuned too,
+    between bounds that the spread of the window before sets (`length_bounds`).
     All windows, and sampling after them, use one compiled kernel.
 
     Masses, as ``adapt`` says, from the configurations of all chains in the window before:
@@ -98,8 +99,9 @@ def warm_up(
       trajectories, and for molecules of any size.
     - ``hessian``: from Hessians of the whole potential, likewise: dearer, and better for slow torsions where one block
       holds all; with several blocks and few chains the couplings between blocks are noise in it, and steps get short.
-    - ``covariance``: as ``bonded`` first, then from the covariance of draws within blocks (`covariance_geometry`): for
-      wells without rotors, and for many draws, chains × window well above three times the atoms of a block.
+    - ``covariance``: as ``bonded`` first, then from the covariance of draws within blocks (`covariance_geometry`). Not
+      recommended where methyl groups or other rotors turn, for steps get tiny, nor for few draws: chains × window
+      should be well above three times the atoms of a block.
 
     Arguments:
         posterior: the target.
@@ -156,11 +158,17 @@ def warm_up(
     start = as_geometry(posterior, masses)
     geometry, kind, more = _first_geometry(posterior, start, adapt, group)
     notes = (*notes, *more)
-    length, kernel, state, infos = steps * step_size, None, None, None
+    length, bounds, kernel, state, infos = steps * step_size, (0.0, np.inf), None, None, None
     for number, window in enumerate(windows):
         chains = Chains(GeneralizedHMC(posterior, geometry, step_size=step_size, steps=steps, persistence=persistence))
         kernel = SelfTuningChains(
-            chains, warmup=window, target=target, length=length, tune_length=number > 0, longest=longest
+            chains,
+            warmup=window,
+            target=target,
+            length=length,
+            tune_length=number > 0,
+            longest=longest,
+            bounds=bounds,
         )
         state = kernel.init(jax.random.fold_in(start_key, number), positions)
         result = run(
@@ -186,10 +194,17 @@ def warm_up(
             if number == 0 and kind != "given":
                 # Directions now vibrate alike, with another period: the first guess is that of a harmonic well.
                 step_size, length = _first_guess(geometry.dimension), 0.01
+            bounds = length_bounds(posterior, geometry, state.moments)
     assert kernel is not None
     assert state is not None
     assert infos is not None
-    mean_steps = int(np.clip(round(length / step_size), 1, longest))
+    mean_steps = int(kernel.mean_steps(state.length.log_average, state.chains.step_size[0]))
+    if len(windows) > 1 and mean_steps == longest:
+        notes = (
+            *notes,
+            f"Trajectories take {longest} steps, the most allowed: the search for their length ended at its bound. "
+            "Allow more if chains move slowly; where they hop between wells it gains nothing.",
+        )
     return WarmUp(
         kernel=kernel,
         state=state,
