@@ -21,7 +21,7 @@ from jaxcg.sampling import (
     stiffness_geometry,
     variance_geometry,
 )
-from jaxcg.sampling.adaptation.metric import VIBRATION
+from jaxcg.sampling.adaptation.metric import RANGE, VIBRATION, length_bounds
 
 KEY = jax.random.key(3)
 # Beads {0 1 2} {2 3} {3 4 5} hang together; atoms 6 and 7 are in none.
@@ -204,6 +204,33 @@ def test_floor_is_the_one_that_makes_draws_most_likely(x64):
     whitened = np.asarray(perfect.whitener)[0] @ problem.covariance @ np.asarray(perfect.whitener)[0].T
     real = np.linalg.eigvalsh(whitened)[-problem.dimension :] / (problem.kT * VIBRATION**2)
     assert 0.8 < real.min() <= real.max() < 3.5  # nothing is taken for freer than 0.2 nm: λ is 62 kJ/mol/nm² at least
+
+
+def test_lengths_are_bounded_by_the_slowest_direction_that_can_be_told():
+    problem = Gaussian()
+    geometry = geometry_of(problem, "hessian")
+    # The last two have turned over and do not count.
+    spread = VIBRATION * np.append(np.linspace(0.5, 2.5, problem.dimension - 2), [9.0, 30.0])
+    root = np.asarray(geometry.root, np.float64)
+    scale = np.zeros(root.shape[2])
+    scale[np.square(root[0]).sum(axis=0) > 0] = spread
+    covariance = problem.kT * (root * scale**2) @ np.swapaxes(root, 1, 2)
+
+    def bounds(count):
+        scatter = jnp.asarray(covariance * (count - 1), jnp.float32)
+        return length_bounds(problem.posterior, geometry, Moments(jnp.float32(count), jnp.zeros((1, 24)), scatter))
+
+    quarter = 0.5 * np.pi * 2.5 * VIBRATION
+    np.testing.assert_allclose(bounds(1e9), [quarter, RANGE * quarter], rtol=1e-3)
+    # Of as many draws as directions half of the widest spread is feigned; 9 becomes 4.5, which has turned over still.
+    np.testing.assert_allclose(bounds(problem.dimension)[0], quarter / 2, rtol=1e-3)
+    # One mass per atom: the median coordinate, and no longest.
+    atoms = LinearGeometry(problem.posterior, problem.masses)
+    moments = moments_of(problem, lambda x: x, dense=False, count=4000)
+    shortest, longest = length_bounds(problem.posterior, atoms, moments)
+    exact = np.median(np.sqrt(np.repeat(problem.masses, 3) * problem.covariance.diagonal() / problem.kT))
+    assert shortest == pytest.approx(0.5 * np.pi * exact, rel=0.05)
+    assert longest == np.inf
 
 
 def test_moments_of_a_stream():

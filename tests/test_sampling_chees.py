@@ -15,9 +15,13 @@ def observe(state):
     return state.chains.position
 
 
-def tuned(problem, length, warmup=120, steps=120, chains=16, **options):
+def tuned_kernel(problem, **options):
     kernel = GeneralizedHMC(problem.posterior, problem.masses, step_size=0.05, persistence=0.0)
-    kernel = SelfTuningChains(Chains(kernel, vectorized=True), warmup=warmup, length=length, **options)
+    return SelfTuningChains(Chains(kernel, vectorized=True), **options)
+
+
+def tuned(problem, length, warmup=120, steps=120, chains=16, **options):
+    kernel = tuned_kernel(problem, warmup=warmup, length=length, **options)
     start = jnp.asarray(problem.exact_draws(chains, seed=3))
     return kernel, run(kernel, kernel.init(KEY, start), KEY, steps, observe=observe)
 
@@ -72,6 +76,21 @@ def test_length_may_be_kept_and_is_capped():
     assert result.infos.steps.max() <= 15  # 1 … 2 · 8 − 1
 
 
+def test_search_stays_within_its_bounds():
+    problem = Gaussian()
+    # From far below and far above: alone the search would end near 0.27 ps.
+    for length, bounds in ((0.05, (0.5, 0.6)), (0.3, (0.06, 0.07))):
+        kernel, result = tuned(problem, length, warmup=30, steps=40, bounds=bounds)
+        step_size = result.infos.step_size[-1, 0]
+        steps = float(kernel.mean_steps(result.state.length.log_average, result.state.chains.step_size[0]))
+        assert bounds[0] - 0.5 * step_size <= steps * step_size <= bounds[1] + 0.5 * step_size or steps == 3
+    steps = [int(kernel.mean_steps(jnp.log(jnp.float32(t)), jnp.float32(0.001))) for t in (1e-4, 0.065, 9.0)]
+    assert steps == [60, 65, 70]
+    free, few, fixed = (tuned_kernel(problem, **o) for o in ({}, {"longest": 2}, {"tune_length": False}))
+    steps = [int(k.mean_steps(jnp.log(jnp.float32(0.1)), jnp.float32(0.1))) for k in (free, few, fixed)]
+    assert steps == [3, 2, 1]
+
+
 def test_bad_settings_are_refused():
     problem = Gaussian()
     chains = Chains(GeneralizedHMC(problem.posterior, problem.masses))
@@ -79,5 +98,7 @@ def test_bad_settings_are_refused():
         SelfTuningChains(chains, target=1.0)
     with pytest.raises(ValueError, match="must be positive"):
         SelfTuningChains(chains, length=0.0)
+    with pytest.raises(ValueError, match="must be in order"):
+        SelfTuningChains(chains, bounds=(0.2, 0.1))
     with pytest.raises(ValueError, match="GeneralizedHMC"):
         SelfTuningChains(Chains(HMC(problem.posterior, problem.masses)))
