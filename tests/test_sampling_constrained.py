@@ -63,7 +63,7 @@ class Switched(AbstractGeometry):
     def drift(self, x, velocity, time, y):
         x, velocity, reversible = self.whole.drift(x, velocity, time, y)
         # Held all the same: what is left out is the way back alone.
-        held = jnp.max(jnp.abs(self.whole.residual(x, y))) < 1e-11
+        held = jnp.max(jnp.abs(self.whole.residual(x, y))) < float(jnp.finfo(x.dtype).eps) ** 0.75
         return x, velocity, jnp.where(self.check > 0, reversible, held)
 
     def kinetic_energy(self, velocity):
@@ -157,6 +157,7 @@ def trimers(count):
     return x - np.average(x, axis=1, weights=TRIMER)[:, None]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("volume", [1.0, 0.0])
 def test_bending_angle_of_a_rigid_trimer(volume):
     """Uniform in cos θ with delta functions of bond lengths; √(1 + c sin²θ) of it in the mass metric (Fixman)."""
@@ -337,14 +338,16 @@ def test_starts_off_the_fibre_are_refused():
     check_start(posterior, np.stack([x, x + 1e-4]))
     wrong = x.copy()
     wrong[10] += 0.05
-    with pytest.raises(ValueError, match=r"chain 1 starts off the fibre .*rigid bond between atoms 9 and 10 is off"):
+    with pytest.raises(
+        ValueError, match=r"chain 1 .*its rigid bond between atoms 9 and 10 is 0\.\d+ nm from its length"
+    ):
         check_start(posterior, np.stack([x, wrong]))
-    with pytest.raises(ValueError, match=r"bead 0, x is off by 0.02 nm"):
-        check_start(posterior, x[None] + np.array([0.02, 0, 0]))
+    with pytest.raises(ValueError, match=r"bead 0 \(A\) is 0\.02 nm from .*2 of 2 chains"):
+        check_start(posterior, np.stack([x, x - 1e-4]) + np.array([0.02, 0, 0]), bead_labels=["A", "B"])
     turned = x.copy()
     centre = np.average(x[4:8], axis=0, weights=MASSES[4:8])
     turned[4:8] = (x[4:8] - centre) @ np.array([[0.8, 0.6, 0], [-0.6, 0.8, 0], [0, 0, 1.0]]) + centre
-    with pytest.raises(ValueError, match=r"orientation of bead 1 is off by 0.6.* rad"):
+    with pytest.raises(ValueError, match=r"bead 1, in its orientation, is 0\.6\d* rad from where"):
         check_start(posterior, turned[None])
     with pytest.raises(ValueError, match=r"chain 0 .* atom 3 .* not finite"):
         check_start(posterior, np.where(np.arange(12)[:, None] == 3, np.nan, x)[None])
