@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 from oracles.gaussian import Gaussian
 
+from jaxcg.energy.base import AbstractEnergy
+from jaxcg.mapping import LinearMap, RigidBonds
+from jaxcg.posterior import Posterior
 from jaxcg.run import run
 from jaxcg.sampling import Chains, Heating, Langevin, burn_in, mean_effective_sample_size
 
@@ -72,7 +75,29 @@ def test_burn_in_from_the_mode_reaches_the_typical_set():
     )
 
 
+class Nothing(AbstractEnergy):
+    """Zero."""
+
+    def __call__(self, x):
+        return jnp.zeros((), x.dtype)
+
+
+def test_the_measure_of_rigid_bonds_has_the_temperature_of_the_bath():
+    """Without an energy what is sampled does not depend on the temperature that the posterior has."""
+    x = jnp.asarray([[0.1, 0, 0], [0, 0, 0], [0.03, 0.09, 0]])
+    bonds = RigidBonds.at([[0, 1], [1, 2]], x)
+
+    def positions(temperature):
+        posterior = Posterior(Nothing(), LinearMap.slice([1], 3), jnp.zeros((1, 3)), temperature, None, bonds)
+        kernel = Langevin(posterior, np.array([10.0, 1.0, 10.0]), step_size=0.005, temperature=900.0)
+        return run(kernel, kernel.init(KEY, x), KEY, 20).state.position
+
+    np.testing.assert_allclose(positions(300.0), positions(900.0), atol=1e-6)
+
+
 def test_bad_settings_are_refused():
     problem = Gaussian()
+    with pytest.raises(ValueError, match="temperature"):
+        Langevin(problem.posterior, problem.masses, temperature=0.0)
     with pytest.raises(ValueError, match="friction"):
         Langevin(problem.posterior, problem.masses, friction=-1.0)

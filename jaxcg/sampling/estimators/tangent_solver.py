@@ -135,6 +135,6 @@ def _decomposed(matvec, project, b) -> Solved:
     inverse = jnp.where(kept, 1 / jnp.where(kept, values, 1), 0)
     weights = inverse * jnp.matmul(vectors.T, b.ravel(), precision="highest")
     solution = jnp.matmul(vectors, weights, precision="highest").reshape(b.shape)
-    zero_modes = jnp.sum(~kept) - held.astype(jnp.int32)
+    zero_modes = jnp.sum(~kept, dtype=jnp.int32) - held.astype(jnp.int32)
     curvature = jnp.min(jnp.where(kept, values, jnp.inf))
     return Solved(solution, jnp.zeros((), b.dtype), jnp.int32(0), curvature, zero_modes.astype(jnp.int32))

@@ -101,7 +101,7 @@ class ConstraintGroups(eqx.Module):
 
         For each bucket (groups, constraints, atoms, 3).
         """
-        seeds = (self.colour == np.arange(self.colours)[:, None]).astype(np.int32)
+        seeds = (self.colour == np.arange(self.colours, dtype=np.int32)[:, None]).astype(np.int32)
         rows = jax.vmap(pull)(jnp.asarray(seeds).astype(like.dtype))
         jacobians = []
         for bucket in self.buckets:

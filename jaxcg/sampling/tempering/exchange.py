@@ -144,7 +144,7 @@ class ReplicaExchange(AbstractKernel):
         """One step of every rung of every ladder, then swaps."""
         ladders, rungs = state.replica.shape
         move_key, swap_key = jax.random.split(key)
-        here = jnp.arange(rungs)
+        here = jnp.arange(rungs, dtype=jnp.int32)
         # The pairs of this sweep are (r, r + 1) with r of the parity of the sweep.
         upper = (here + state.count) % 2 == 0
         partner = jnp.where(upper, jnp.minimum(here + 1, rungs - 1), jnp.maximum(here - 1, 0))
