@@ -337,9 +337,15 @@ def _pooled(state, labels):
         mine = labels[:, 0] == frame
         _, once = np.unique(labels[mine, 1], return_index=True)
         log_step[mine] = log_step[mine][once].mean()
-    log_step = jnp.asarray(log_step, averaging.log_average.dtype)
-    chain = state.chain._replace(step_size=jnp.exp(log_step).astype(state.chain.step_size.dtype))
-    return state._replace(chain=chain, averaging=averaging._replace(log_step=log_step, log_average=log_step))
+
+    # Where the walkers are, like what it replaces: elsewhere the compiled chunk of the tuning would not serve again.
+    def placed(values, like):
+        return jax.device_put(values.astype(like.dtype), like.sharding)
+
+    log_average = placed(log_step, averaging.log_average)
+    averaging = averaging._replace(log_step=placed(log_step, averaging.log_step), log_average=log_average)
+    step_size = placed(np.exp(log_step), state.chain.step_size)
+    return state._replace(chain=state.chain._replace(step_size=step_size), averaging=averaging)
 
 
 def _row(kernel, state):

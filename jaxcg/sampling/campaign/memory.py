@@ -12,8 +12,10 @@ from .walkers import Walkers
 
 #: Share of what is free that a campaign takes.
 SHARE = 0.6
-#: Arrays of the size of the positions that a step holds at once, and of the size of all pairs of atoms; from above.
+#: Arrays of the size of the positions that a step may hold at once, and of the size of all pairs of atoms: a guess.
 _VECTORS, _PAIRS = 80, 24
+#: Within this factor of the limit the estimate decides nothing: the compiler is asked.
+_MARGIN = 4
 
 
 def available_memory() -> int:
@@ -31,10 +33,12 @@ def available_memory() -> int:
         return int(SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
 
-def bound(n_atoms: int, itemsize: int, walkers: int, *, own: int = 0, looped: bool | None = None) -> int:
-    """Bytes that a step of ``walkers`` walkers surely does not exceed, without compiling anything.
+def estimate(n_atoms: int, itemsize: int, walkers: int, *, own: int = 0, looped: bool | None = None) -> int:
+    """Bytes that a step of ``walkers`` walkers may take: a guess from the number of atoms, without compiling anything.
 
-    Every pair of atoms is counted, so it is far too much for large molecules with a cutoff: then ask `measured`.
+    It knows neither the energy nor what the compiler makes of it, so it is no bound: terms with many parameters or
+    intermediates take more, and a large molecule with a cutoff far less, as every pair of atoms is counted. It only
+    tells batches that are small beyond doubt from those that must be `measured`.
 
     Arguments:
         n_atoms: of one walker.
@@ -71,18 +75,21 @@ def walkers_that_fit(
 ) -> int:
     """The most walkers, up to ``wanted``, whose step stays below ``limit`` bytes; zero when not even one does.
 
+    What the compiler says decides. It is not asked where the `estimate` is below the limit by a factor of `_MARGIN`.
+
     Arguments:
         limit: bytes.
         n_atoms: of one walker.
         itemsize: bytes of a number.
         wanted: walkers.
-        measure: ``measure(walkers)`` gives the true bytes of a batch; asked, at most twice, where the `bound` says no.
+        measure: ``measure(walkers)`` gives the bytes of a batch as the compiler counts them; asked twice or not at
+            all. Without it the estimate decides.
         own: bytes of what each walker has to itself.
     """
-    if bound(n_atoms, itemsize, wanted, own=own) <= limit:
+    if _MARGIN * estimate(n_atoms, itemsize, wanted, own=own) <= limit:
         return wanted
     if measure is None:
-        return _largest(lambda w: bound(n_atoms, itemsize, w, own=own), limit, wanted)
+        return _largest(lambda w: estimate(n_atoms, itemsize, w, own=own), limit, wanted)
     devices = jax.local_device_count()
     one, two = measure(devices), measure(2 * devices)
     each = max((two - one) / devices, 1.0) + own
