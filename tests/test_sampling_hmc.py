@@ -34,7 +34,8 @@ def check_moments(problem, draws, potentials, sigma=4.5):
     for i, first in enumerate(z):
         product = first * z[i - 1]
         assert abs(product.mean()) < sigma * standard_error(product)
-    count = min(mean_effective_sample_size(coordinate) for coordinate in z)
+    # Draws that alternate about the mean count for more than they are there, not so for a covariance: squares count.
+    count = min(mean_effective_sample_size(coordinate**2) for coordinate in z)
     spread = 2.5 * np.sqrt(problem.dimension / count)  # Marchenko-Pastur: 1 ± 2 √(d/n)
     eigenvalues = np.linalg.eigvalsh(np.cov(z.reshape(len(z), -1)))
     assert spread < 0.25
@@ -53,19 +54,11 @@ def sample(problem, masses, step_size, steps, chains=32, draws=500, discard=40):
     return result.observations[discard:], infos
 
 
-@pytest.mark.parametrize(
-    ("x64", "dtype", "masses", "step_size"),
-    [
-        (False, np.float32, "unit", 0.025),
-        (True, np.float64, "random", 0.06),
-        (True, np.float32, "random", 0.06),
-    ],
-)
-def test_fibre_gaussian(x64, dtype, masses, step_size):
-    with jax.enable_x64(x64):
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_fibre_gaussian_where_double_precision_is_enabled(dtype):
+    with jax.enable_x64(True):
         problem = Gaussian(dtype=dtype)
-        masses = np.ones(8) if masses == "unit" else problem.masses
-        draws, infos = sample(problem, masses, step_size, steps=6)
+        draws, infos = sample(problem, problem.masses, 0.06, steps=6)
         assert draws.dtype == dtype
         # Neither all accepted nor nearly all rejected: a missing Metropolis test would be seen.
         assert 0.6 < infos.acceptance.mean() < 0.95
@@ -73,13 +66,6 @@ def test_fibre_gaussian(x64, dtype, masses, step_size):
         residual = np.einsum("ij,scj->sci", problem.matrix, draws.reshape(*draws.shape[:2], -1).astype(np.float64))
         residual -= np.asarray(problem.posterior.y, np.float64).ravel()
         assert np.abs(residual).max() < (2e-6 if dtype == np.float32 else 1e-12)
-
-
-def test_soft_gaussian():
-    problem = Gaussian(noise=0.05)
-    draws, infos = sample(problem, problem.masses, 0.06, steps=6)
-    assert infos.acceptance.mean() < 0.97
-    check_moments(problem, draws, infos.potential)
 
 
 def test_soft_posterior_tends_to_the_fibre():
