@@ -1,21 +1,22 @@
 """Sampling the fibre beside mici: effective samples a second, the cost of a step, a protein, many chains on a GPU.
 
     python benchmarks/sampling.py [--only dipeptide,cost,villin,tempering,gpu] [--seconds 10] [--chains 64]
-                                  [--samplers WORD]
+                                  [--samplers WORD] [--steps 750]
                                   [--problem NAME=FILE.npz ...] [--no-peer] [--json rows.json] [--markdown rows.md]
 
 The peer (https://github.com/matt-graham/mici, MIT licence, on the package index) is installed into a folder of its own
 in the cache and run in turn with ours by benchmarks/mici_peer.py, on the same energy. Prepared problems are kept in the
 cache too; a file given with --problem needs no OpenMM. Sections:
-dipeptide  alanine dipeptide (Amber14, OBC2, three centres of mass): every sampler and mass, then mici, constrained and
-           in null-space coordinates;
+dipeptide  alanine dipeptide (Amber14, OBC2, three centres of mass): samplers and masses, then mici, constrained and in
+           null-space coordinates, each as one chain alone and as one on every core;
 cost       one leapfrog step against one force evaluation;
 villin     villin (Amber14, OBC2, Martini 3 beads), chains from independent relaxations: energy and chi1 rotamers;
 tempering  the same by replica exchange;
-gpu        leapfrog steps a second by number of chains, villin and ubiquitin; runs where there is a GPU.
+gpu        leapfrog steps a second by number of chains, villin and ubiquitin; runs where there is a GPU, or on the CPU
+           with few chains where it is asked for alone.
 
-Ours in single precision, all cores; the peer in double precision, one chain on every core at the same time, its own
-step size adaptation and its dynamic (NUTS) sampler. ESS counts are those of the mean over all chains; burn-in, tuning
+Ours in single precision, all cores; the peer in double precision, a process for each chain, its own step size
+adaptation and its dynamic (NUTS) sampler. ESS counts are those of the mean over all chains; burn-in, tuning
 and compilation are not in the seconds of either side, and given apart.
 """
 
