@@ -164,10 +164,14 @@ def _page(result: SampleResult, judged: list, worst: int, summary: Mapping[str, 
         _card(f"{np.mean([row['acceptance'] for row in rows]):.2f}", "acceptance (mean)"),
         _card(f"{sum(row['divergences'] for row in rows)}", "divergent trajectories"),
     ]
+    excess = [row["excess_energy"] for row in rows if row["excess_energy"] is not None]
+    if excess:
+        expected = summary["expected_excess_kJ_mol"]
+        cards.append(_card(f"{np.mean(excess):.0f} / {expected:.0f}", "kJ/mol above the starts / (d/2) kT"))
     return render(
         verb="sample",
-        footnote="Energies in kJ/mol, lengths in nm. The same figures are in report.json and frames.csv, the energies "
-        "and torsions of every draw in energies.npz.",
+        footnote="Energies in kJ/mol, lengths in nm, angles in degrees, the first step size in ps. The same "
+        "figures are in report.json and frames.csv, the energies and torsions of every draw in energies.npz.",
         title=summary["title"],
         verdict={"kind": kind, "word": summary["grade"]},
         lead=f"{summary['verdict']} {summary['atoms']} atoms from {summary['beads']} beads, "
@@ -184,7 +188,11 @@ def _page(result: SampleResult, judged: list, worst: int, summary: Mapping[str, 
         deviation_name="",
         sections=sections,
         notes=summary["notes"],
-        settings=[(name.replace("_", " "), str(value)) for name, value in summary["settings"].items() if value],
+        settings=[
+            (name.replace("_", " "), ", ".join(value) if isinstance(value, list | tuple) else str(value))
+            for name, value in summary["settings"].items()
+            if value is not None
+        ],
         version=summary["version"],
     )
 
@@ -214,7 +222,7 @@ def _frames_section(rows: list[dict[str, Any]]) -> dict:
             str(row["divergences"]),
             row["slowest_torsion"],
             _number(row["slowest_ess"], ".0f"),
-            row["verdict"],
+            row["grade"],
         ]
         for row in rows
     ]
