@@ -73,7 +73,6 @@ def test_mean_forces_of_three_lifts_agree(problem, centre):
     optimal = mean_force(centre, problem.base, optimal=True, l2=1.0)
     # The lift of least squares in the masses, with its divergence, by differentiation.
     curved = mean_force(centre[:, ::8], problem.base, CurvedLift(problem.base.mapping, problem.masses))
-    print(plain.value, plain.error, optimal.value, optimal.error, curved.value, curved.error, sep="\n")
     for other in (optimal, curved):
         z = (plain.value - other.value) / np.hypot(plain.error, other.error)
         assert np.abs(z).max() < 4
@@ -101,7 +100,6 @@ def test_mean_force_is_the_slope_of_the_free_energy(problem, centre):
     trapezoid = -0.5 * sum(np.sum(force.value * SHIFT) for force in forces)
     flat = SHIFT.ravel()
     error = 0.5 * np.sqrt(sum(flat @ force.covariance.reshape(9, 9) @ flat for force in forces))
-    print(slopes, trapezoid, error)
     for value, own in slopes:
         assert abs(value - trapezoid) < 4 * np.hypot(own, error)
     assert abs(trapezoid) > 5 * error
@@ -130,7 +128,6 @@ def test_gradient_by_the_torsion_terms_against_new_runs(problem, centre):
     for name in found.value:
         change = (ends[0].value[name] - ends[1].value[name]) / (2 * h)
         error = np.hypot(found.error[name], np.hypot(ends[0].error[name], ends[1].error[name]) / (2 * h))
-        print(name, found.value[name], found.error[name], change, error)
         assert abs(found.value[name] - change) < 4 * error
     # The torsion energy falls as its terms grow, and this is seen.
     assert found.value["torsions"] < -5 * found.error["torsions"]
