@@ -19,6 +19,7 @@ from scipy.stats import chi2
 
 from jaxcg.energy.base import AbstractEnergy
 from jaxcg.mapping import LinearMap
+from jaxcg.mapping.base import AbstractMap
 from jaxcg.posterior import Posterior
 from jaxcg.sampling import HMC, Langevin
 from jaxcg.typing import Array
@@ -44,15 +45,29 @@ class Wells(AbstractEnergy):
         return jnp.asarray(KT, x.dtype) * jnp.sum(q * q * (0.5 + q * (cubic + q * quartic)))
 
 
+class Radii(AbstractMap):
+    """One bead that is no mean of atoms: x, y and z of the first two atoms lie on ellipses, its numbers are their half
+    axes, squared. The Gram determinant changes along an ellipse."""
+
+    centre: Array
+    n_beads: int = 1
+    n_atoms: int = N_ATOMS
+
+    def __call__(self, x):
+        far = x - self.centre.astype(x.dtype)
+        return far[:1] ** 2 + (far[1:2] / 3) ** 2
+
+
 class Joint:
     """A joint law of atoms and beads that is drawn exactly: wells of uneven width under two beads that overlap.
 
     Arguments:
         anharmonic: wells that are no parabolas; else the prior is Gaussian.
         noise: of the beads, nm.
+        curved: the bead is one of `Radii`.
     """
 
-    def __init__(self, anharmonic: bool = True, noise: float | None = None, seed: int = 0):
+    def __init__(self, anharmonic: bool = True, noise: float | None = None, seed: int = 0, curved: bool = False):
         rng = np.random.default_rng(seed)
         self.centre = rng.normal(scale=0.2, size=(N_ATOMS, 3))
         self.length = np.geomspace(0.05, 0.15, 3 * N_ATOMS)[rng.permutation(3 * N_ATOMS)].reshape(N_ATOMS, 3)
@@ -60,6 +75,8 @@ class Joint:
         self.masses = np.array([1.0, 12.0, 4.0, 16.0])
         weights = [0.3, 0.7, 0.2, 0.8]
         self.mapping = LinearMap.from_weights([0, 0, 1, 1], [0, 1, 1, 2], weights, 2, N_ATOMS)
+        if curved:
+            self.mapping = Radii(jnp.asarray(self.centre, jnp.float32))
         self.noise = noise
         arrays = (self.centre, self.length, np.full((), self.cubic), np.full((), self.quartic))
         energy = Wells(*(jnp.asarray(a, jnp.float32) for a in arrays))
