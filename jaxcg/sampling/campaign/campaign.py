@@ -340,7 +340,9 @@ def _pooled(state, labels):
 
     # Where the walkers are, like what it replaces: elsewhere the compiled chunk of the tuning would not serve again.
     def placed(values, like):
-        return jax.device_put(values.astype(like.dtype), like.sharding)
+        values = jnp.asarray(values, like.dtype)
+        # A state out of a checkpoint is bound to no device; bound to one, it would not go with the others.
+        return jax.device_put(values, like.sharding) if like.committed else values
 
     log_average = placed(log_step, averaging.log_average)
     averaging = averaging._replace(log_step=placed(log_step, averaging.log_step), log_average=log_average)
