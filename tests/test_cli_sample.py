@@ -90,6 +90,7 @@ def test_what_is_written(folder):
     assert report["grade"] == "too short to judge"
     assert [row["energy"] for row in report["frames"]] == [pytest.approx(float(row["energy"])) for row in rows]
     assert "a note" in Path("out/report.html").read_text()
+    assert "(d/2) kT" in Path("out/report.html").read_text()
     given = SamplingProblem.load("problem.npz")
     energy = given.posterior.energy
     with np.load("out/energies.npz") as energies:
