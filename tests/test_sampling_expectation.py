@@ -10,6 +10,7 @@ from oracles.gaussian import Gaussian, Quadratic
 from jaxcg.posterior import Posterior
 from jaxcg.sampling.estimators.expectation import expectation
 from jaxcg.sampling.estimators.gradients import bead_gradient, parameter_gradient, temperature_gradient
+from jaxcg.sampling.estimators.map_sensitivity import differentiable_map
 from jaxcg.sampling.estimators.monte_carlo import series_mean
 from jaxcg.sampling.estimators.reweighting import differentiable_expectation, reweight
 
@@ -282,3 +283,18 @@ def test_bad_input_is_refused(x64):
         reweight(linear_and_square, problem.exact_draws(4)[None], problem.posterior, other)
     with pytest.raises(ValueError, match="give energy_of"):
         parameter_gradient(linear_and_square, problem.exact_draws(4)[None], problem.posterior, jnp.ones(2))
+
+
+def test_beads_alone_are_traced_under_jit():
+    """Only y is an argument of jit; the map is a constant, and its weights must stay one."""
+    problem = Gaussian()
+    draws = jnp.asarray(problem.exact_draws(4), jnp.float32)[None]
+    x = draws[0, 0]
+
+    def average(y):
+        moved = eqx.tree_at(lambda p: p.y, problem.posterior, y)
+        return differentiable_expectation(jnp.sum, draws, moved), jnp.sum(differentiable_map(moved, x))
+
+    y = problem.posterior.y
+    for plain, compiled in zip(jax.jacrev(average)(y), jax.jit(jax.jacrev(average))(y), strict=True):
+        np.testing.assert_allclose(compiled, plain, rtol=1e-3, atol=1e-3)

@@ -19,6 +19,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.core import Tracer
 
 from ...mapping.base import AbstractFibre
 from ...mapping.residuals import residual
@@ -274,8 +275,8 @@ def _solve(solve, linear, project, b):
 
 
 def _frozen(posterior: Posterior) -> Posterior:
-    arrays, rest = eqx.partition(posterior, eqx.is_inexact_array)
-    return eqx.combine(jax.tree.map(lax.stop_gradient, arrays), rest)
+    # What is no tracer has no derivative, and must not become one under jit: maps need their weights in NumPy.
+    return jax.tree.map(lambda leaf: lax.stop_gradient(leaf) if isinstance(leaf, Tracer) else leaf, posterior)
 
 
 def _itself(v):

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.core import Tracer
 
 from ...batching import batch_width
 from ...mapping.base import AbstractFibre, AbstractLinearMap
@@ -125,8 +125,7 @@ def differentiable_expectation(
     check_draws(draws, "differentiable_expectation", posterior.mapping.n_atoms)
     x = lax.stop_gradient(jnp.asarray(draws)).reshape(-1, *draws.shape[2:])
     frozen = lax.stop_gradient if drawn_from is None else _same
-    reference = eqx.filter(posterior if drawn_from is None else drawn_from, eqx.is_inexact_array)
-    reference = eqx.combine(jax.tree.map(lax.stop_gradient, reference), posterior if drawn_from is None else drawn_from)
+    reference = jax.tree.map(_constant, posterior if drawn_from is None else drawn_from)
     shift = jnp.zeros_like(x[0])
     if posterior.exact:
         if fibre is None:
@@ -158,6 +157,11 @@ def _weighted(weights: Array, values: Array) -> Array:
     """Mean of ``values`` with ``weights``; centred first, for the derivative is a covariance of what may be large."""
     centre = lax.stop_gradient(jnp.mean(values, axis=0))
     return centre + jnp.tensordot(weights, values - centre, axes=1, precision="highest")
+
+
+def _constant(leaf):
+    # What is no tracer has no derivative, and must not become one under jit: maps need their weights in NumPy.
+    return lax.stop_gradient(leaf) if isinstance(leaf, Tracer) else leaf
 
 
 def _same(value: Scalar) -> Scalar:
