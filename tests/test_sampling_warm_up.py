@@ -65,6 +65,48 @@ def test_from_the_mode_to_samples():
     check_moments(problem, positions, result.infos.potential)
 
 
+class Stopped(Exception):
+    """The user, or the machine, stops the run."""
+
+
+@pytest.mark.parametrize("stop", [("heating", 1), ("tuning", 0), ("tuning", 75)])
+def test_a_warm_up_that_was_stopped_goes_on_to_the_same_numbers(tmp_path, stop):
+    problem = Gaussian()
+    arguments = (problem.posterior, starts(problem), KEY)
+    options = SETTINGS | {"masses": problem.masses, "adapt": "hessian", "windows": (25, 25, 50)}
+    calls, stopped = [], []
+
+    def progress(stage, done, total):
+        calls.append((stage, done))
+        if stage == stop[0] and done >= stop[1] and not stopped:
+            stopped.append(done)
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        warm_up(*arguments, checkpoint=tmp_path, progress=progress, **options)
+    before = len(calls)
+    resumed = warm_up(*arguments, checkpoint=tmp_path, progress=progress, **options)
+    assert before < len(calls)
+    if stop[0] == "tuning":
+        # Nothing that was done is done again.
+        assert not any(stage == "heating" and done for stage, done in calls[before:])
+    whole = warm_up(*arguments, **options)
+    for name in ("step_size", "length", "steps", "gradients", "masses", "notes"):
+        assert getattr(resumed, name) == getattr(whole, name), name
+    np.testing.assert_array_equal(resumed.acceptance, whole.acceptance)
+    for one, other in zip(jax.tree.leaves(resumed.state), jax.tree.leaves(whole.state), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_search_that_ended_at_its_bound_is_told_of():
+    problem = Gaussian()
+    options = SETTINGS | {"heat": 0, "hold": 0, "windows": (25, 25), "longest": 2, "steps": 2}
+    start = jnp.asarray(problem.exact_draws(32), jnp.float32)
+    warm = warm_up(problem.posterior, start, KEY, masses=problem.masses, adapt="hessian", **options)
+    assert warm.steps == 2
+    assert "the most allowed" in warm.notes[0]
+
+
 @pytest.mark.slow
 def test_masses_of_atoms_and_falling_back_to_them(monkeypatch):
     problem = Gaussian()
