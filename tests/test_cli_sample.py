@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,11 @@ from alanine_fibre import DIMENSION, alanine_fibre
 
 from jaxcg.cli import main
 from jaxcg.cli.main import build_parser
+from jaxcg.energy import StereoFence
 from jaxcg.energy.base import SumEnergy
 from jaxcg.io.sampling import draws, run
 from jaxcg.io.sampling.problem import SamplingProblem
+from jaxcg.io.sampling.tempered import _fence
 from jaxcg.io.trajectories import open_trajectory
 from jaxcg.mapping.base import AbstractLinearMap
 
@@ -269,11 +272,24 @@ def test_a_killed_run_ends_with_the_same_files(folder):
 @pytest.mark.slow
 def test_replica_exchange(folder):
     short = ("--chains", "2", "--draws", "4", "--thin", "1", "--steps", "5", "--burn-in", "40", "--warmup", "4")
-    assert main(["sample", "problem.npz", *short, "--tempering", "400", "--quiet", "-o", "tempered"]) == 0
+    assert main(["sample", "problem.npz", *short, "--tempering", "650", "--quiet", "-o", "tempered"]) == 0
     report = json.loads(Path("tempered/report.json").read_text())
     assert [row["frame"] for row in report["frames"]] == [3, 10]
     assert "round trips per ladder" in " ".join(report["notes"])
     assert report["frames"][1]["acceptance"] > 0.2
+    assert "E-BFMI" in Path("tempered/report.html").read_text()
+
+
+def test_hot_replicas_are_fenced_in(x64):
+    fibre = alanine_fibre(False)
+    system, x = fibre.system, fibre.minimum
+    assert float(_fence(system, x)(x)) == 0
+    mirrored = x * [1, 1, -1]
+    assert float(_fence(system, mirrored)(mirrored)) > 100
+    # A double bond that is cis in the start stays so.
+    other = replace(system, double_bond_angles=np.zeros_like(system.double_bond_angles))
+    assert float(_fence(other, x)(x)) == 0
+    assert float(StereoFence(other)(x)) > 100
 
 
 @pytest.mark.slow

@@ -131,7 +131,15 @@ def run_sampling(
                 else:
                     told = [
                         sample_tempered(
-                            frame, campaign.posteriors[i], x, key, masses, settings, folder=part, progress=report
+                            frame,
+                            campaign.posteriors[i],
+                            x,
+                            key,
+                            masses,
+                            settings,
+                            system,
+                            folder=part,
+                            progress=report,
                         )
                         for frame, i, x in zip(frames, chosen, starts, strict=True)
                     ]

@@ -5,17 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ...energy import StereoFence
 from ...posterior import Posterior
 from ...sampling.campaign.checks import check_on_fibre
 from ...sampling.campaign.samples import FrameSamples
+from ...sampling.diagnostics.torsions import Torsions
 from ...sampling.geometry import as_geometry
 from ...sampling.tempering.sample import tempered_sample
+from ...system import System
 from ...typing import PRNGKeyArray
 from .settings import SampleSettings
+
+#: Temperature (K) above which stereo centres and double bonds may turn over without a fence.
+HOT = 600.0
 
 
 def sample_tempered(
@@ -25,6 +32,7 @@ def sample_tempered(
     key: PRNGKeyArray,
     masses: np.ndarray,
     settings: SampleSettings,
+    system: System,
     *,
     folder: Path,
     progress: Callable[[str, int, int], None],
@@ -38,15 +46,19 @@ def sample_tempered(
         key: random key of the run.
         masses: (atoms,) amu.
         settings: of the run; ``tempering`` is the highest temperature.
+        system: the molecule; above `HOT` a fence keeps its stereochemistry.
         folder: for the checkpoint.
         progress: called as ``progress(stage, done, total)``.
     """
     assert settings.tempering is not None
     check_on_fibre(posterior, starts, np.asarray(posterior.y), frame=frame)
+    tempered = posterior
+    if settings.tempering > HOT:
+        tempered = eqx.tree_at(lambda p: p.energy, posterior, posterior.energy + _fence(system, starts[0]))
     half = settings.burn_in // 2
     folder.mkdir(parents=True, exist_ok=True)
     found = tempered_sample(
-        posterior,
+        tempered,
         jnp.asarray(starts),
         jax.random.fold_in(key, frame),
         masses=masses,
@@ -70,7 +82,7 @@ def sample_tempered(
         energies=found.potentials - restraints.astype(np.float64),
         potentials=found.potentials,
         trace=found.potentials,
-        total_energies=np.full_like(found.potentials, np.nan),
+        total_energies=found.total_energies,
         start_potentials=unknown,
         acceptance=found.health.acceptance,
         divergences=found.health.divergences,
@@ -81,3 +93,10 @@ def sample_tempered(
         temperature=float(posterior.temperature),
     )
     return samples, found.weights
+
+
+def _fence(system: System, x: np.ndarray) -> StereoFence:
+    """The fence around the stereochemistry of ``system``, its double bonds cis or trans as they are in ``x``."""
+    fence = StereoFence(system)
+    turns = Torsions.of_atoms(system, system.double_bonds).along(x)
+    return eqx.tree_at(lambda f: f.angles, fence, jnp.where(jnp.cos(turns) < 0, np.pi, 0.0).astype(fence.angles.dtype))

@@ -44,6 +44,7 @@ class TemperedResult:
         swap_acceptance: (ladders, rungs − 1) mean swap probability of each pair.
         round_trips: (ladders,) round trips between the first and the last rung, of all replicas.
         step_sizes: (rungs,) ps.
+        total_energies: (ladders, sweeps) H at the start of trajectories at the target rung, kJ/mol.
         health: acceptance, divergences and energy fraction of the target rung's trajectories, per ladder.
         torsions: mixing of torsions over ladders, with populations and their errors; None where none were given.
         diagnosis: R-hat and effective sizes over ladders of all quantities.
@@ -59,6 +60,7 @@ class TemperedResult:
     swap_acceptance: np.ndarray
     round_trips: np.ndarray
     step_sizes: np.ndarray
+    total_energies: np.ndarray
     health: SamplerHealth
     torsions: TorsionMixing | None
     diagnosis: Diagnosis
@@ -204,6 +206,7 @@ def tempered_sample(
         swap_acceptance=kept.swap_probability.sum(axis=0) / np.maximum(kept.proposed.sum(axis=0), 1),
         round_trips=trips,
         step_sizes=kept.rungs.step_size[-1, 0],
+        total_energies=np.asarray(kept.rungs.total_energy[:, :, 0], np.float64).T,
         health=health,
         torsions=mixing,
         diagnosis=diagnosis,
