@@ -275,10 +275,10 @@ def test_a_kernel_that_heats_is_refused_with_its_frequency(folder, capsys):
 
 
 def test_two_processes_do_not_share_a_folder(folder, capsys):
-    from jaxcg.cli.gle import _claimed
+    from jaxcg.cli.claims import claimed
 
     write_config(steps="100")
-    with _claimed(Path("out")):
+    with claimed(Path("out")):
         assert run() == 2
         assert "another process is running in this folder" in capsys.readouterr().err
     assert not Path("out").exists()
