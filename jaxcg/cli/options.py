@@ -1,4 +1,4 @@
-"""Types of command-line options: each turns a word into a value or says what it expected."""
+"""Command-line options that verbs share: types, which turn a word into a value or say what they expected; groups."""
 
 import argparse
 import math
@@ -50,6 +50,31 @@ def frame_range(text: str) -> str:
     if len(parts) == 3 and numbers[2] == 0:
         raise argparse.ArgumentTypeError("a step of 0 takes no frame; e.g. 0:100:10")
     return text
+
+
+def add_model(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Adds the options that say what the molecule is and how its energy is computed; returns their group."""
+    model = parser.add_argument_group("model")
+    model.add_argument(
+        "--mapping", default="martini3", metavar="NAME", help="martini3, martini2, calpha, com, or a file (%(default)s)"
+    )
+    model.add_argument(
+        "--forcefield",
+        action="append",
+        metavar="NAME",
+        help="force field of OpenMM by short name or XML file; repeat for several (amber14)",
+    )
+    model.add_argument(
+        "--solvent", default="none", choices=("none", "obc2", "gbn2"), help="implicit solvent (%(default)s)"
+    )
+    model.add_argument(
+        "--dielectric",
+        type=positive,
+        metavar="E",
+        help="relative permittivity that screens charges (4 without a solvent, 1 with one)",
+    )
+    model.add_argument("--temperature", type=positive, default=300.0, metavar="K", help="temperature in K (300)")
+    return model
 
 
 def _number(text: str) -> float:

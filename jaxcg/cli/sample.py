@@ -12,7 +12,7 @@ from ..errors import InputError, ResultError
 from .claims import RUNNING, claimed, interrupted
 from .environment import configure_jax
 from .interrupts import Terminated
-from .options import count, frame_range, non_negative, positive, seed
+from .options import add_model, count, frame_range, non_negative, positive, seed
 from .progress import Progress
 
 _EXAMPLES = """\
@@ -73,26 +73,7 @@ def add_parser(verbs) -> None:
     )
     given.add_argument("--protonation", metavar="FILE", help="protonation states that differ from those at pH 7")
 
-    model = parser.add_argument_group("model")
-    model.add_argument(
-        "--mapping", default="martini3", metavar="NAME", help="martini3, martini2, calpha, com, or a file (%(default)s)"
-    )
-    model.add_argument(
-        "--forcefield",
-        action="append",
-        metavar="NAME",
-        help="force field of OpenMM by short name or XML file; repeat for several (amber14)",
-    )
-    model.add_argument(
-        "--solvent", default="none", choices=("none", "obc2", "gbn2"), help="implicit solvent (%(default)s)"
-    )
-    model.add_argument(
-        "--dielectric",
-        type=positive,
-        metavar="E",
-        help="relative permittivity that screens charges (4 without a solvent, 1 with one)",
-    )
-    model.add_argument("--temperature", type=positive, default=300.0, metavar="K", help="temperature in K (300)")
+    model = add_model(parser)
     model.add_argument(
         "--beads",
         default="auto",
