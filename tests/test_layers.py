@@ -29,7 +29,7 @@ DOORS = {"backmap/pipeline.py": {"io"}}
 DYNAMICS = ("kernels", "motion", "extraction", "observables")
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 #: Packages that only the rim may import, and the rim.
-GUESTS = ("openmm", "MDAnalysis", "vermouth", "biotite", "matplotlib", "rich", "typer", "jinja2", "mdtraj", "arviz", "xarray")
+GUESTS = ("openmm", "MDAnalysis", "vermouth", "biotite", "matplotlib", "rich", "typer", "jinja2", "mdtraj", "arviz")
 RIM = ("io", "cli", "report", "mapping/formats")
 MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 #: Modules below the rim: what a worker or a bare GPU machine needs.
