@@ -93,7 +93,7 @@ def _velocities(state):
 
 def test_clear_errors():
     posterior, start = butane()
-    with pytest.raises(ValueError, match="expected \\(starts, 4"):
+    with pytest.raises(ValueError, match="expected \\(chains, 4"):
         tempered_sample(posterior, jnp.asarray(start), KEY, draws=3, **SETTINGS)
     with pytest.raises(ValueError, match="at least one draw"):
         tempered_sample(posterior, jnp.asarray(start[None]), KEY, draws=0, **SETTINGS)

@@ -220,3 +220,19 @@ def test_what_turns_back_at_a_border_has_not_left():
     assert torsion_mixing(THREE, around[None, :, None]).transitions[0, 0] == 0
     with pytest.raises(ValueError, match="expected"):
         torsion_mixing(THREE, np.zeros((2, 10, 3)))
+
+
+def test_oxygens_of_a_carboxylate_are_alike(villin):
+    _, _, torsions = villin
+    twofold = {n for n, wells in zip(torsions.names, torsions.wells, strict=True) if wells == "twofold"}
+    assert {"chi3 of GLU 4", "chi2 of ASP 3"} <= twofold
+    assert any("35" in name for name in twofold)  # the end of the chain
+    one = Torsions(["chi3"], ["chi3"], ["twofold"], [[0, 1, 2, 3]])
+    angles = np.random.default_rng(0).normal(0.4, 0.1, (4, 200, 1))
+    # Two chains have turned by half a turn: nothing is different.
+    mixing = torsion_mixing(one, angles + np.pi * (np.arange(4) // 2)[:, None, None])
+    assert mixing.r_hat[0] < 1.02
+    assert mixing.mean[0] == pytest.approx(0.4, abs=0.02)
+    assert mixing.sd[0] == pytest.approx(0.1, rel=0.1)
+    assert mixing.wells(0) == ("in plane", "across")
+    assert mixing.populations[0, 0] > 0.99

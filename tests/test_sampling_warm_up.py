@@ -5,6 +5,9 @@ import pytest
 from oracles.gaussian import Gaussian
 from test_sampling_hmc import check_moments
 
+from jaxcg.energy import AbstractEnergy
+from jaxcg.errors import ResultError
+from jaxcg.posterior import Posterior
 from jaxcg.run import run
 from jaxcg.sampling import BlockGeometry, LinearGeometry, Torsions, burn_in, warm_up
 from jaxcg.sampling.adaptation.burn_in import settled
@@ -163,3 +166,25 @@ def test_bad_settings_are_refused():
         warm_up(problem.posterior, starts(problem, 2), KEY, masses=problem.masses, windows=())
     with pytest.raises(ValueError, match="adapt"):
         warm_up(problem.posterior, starts(problem, 2), KEY, masses=problem.masses, adapt="best")  # pyright: ignore
+
+
+class Hole(AbstractEnergy):
+    """A well with a place whose energy is no number, while its gradient is."""
+
+    def __call__(self, x):
+        far = jax.lax.stop_gradient(jnp.where(x[0, 0] > 5, jnp.nan, 0.0))
+        return 0.5 * jnp.sum(x**2) + far
+
+
+def test_starts_that_cannot_be_used_are_refused():
+    problem = Gaussian()
+    good = starts(problem, 2)
+    with pytest.raises(ValueError, match="no starting positions"):
+        warm_up(problem.posterior, good[:0], KEY, masses=problem.masses)
+    with pytest.raises(ValueError, match=r"chain 1 starts off"):
+        warm_up(problem.posterior, good.at[1].add(0.3), KEY, masses=problem.masses)
+    with pytest.raises(ValueError, match="cannot be negative"):
+        burn_in(problem.posterior, good, KEY, masses=problem.masses, heat=-5)
+    soft = Posterior(Hole(), problem.mapping, problem.posterior.y, 300.0, noise=1.0)
+    with pytest.raises(ResultError, match="start of chain 1 is not finite"):
+        burn_in(soft, good.at[1, 0, 0].set(7.0), KEY, masses=problem.masses, heat=2, hold=2)

@@ -8,10 +8,11 @@ import jax
 import numpy as np
 
 from ...chains import Chains
+from ...errors import ResultError
 from ...posterior import Posterior
 from ...run import run
 from ...typing import Array, AtomScalars, PRNGKeyArray
-from ..geometry import AbstractGeometry
+from ..geometry import AbstractGeometry, check_start
 from ..kernels.langevin import Heating, Langevin
 from .step_size import GRADIENTS_PER_CHUNK
 
@@ -71,8 +72,12 @@ def burn_in(
         The `BurnIn`.
 
     Raises:
-        ResultError: a chain did not stay finite.
+        ValueError: settings out of range, or starts that are far off (`check_start`).
+        ResultError: the potential of a start is not finite, or a chain did not stay finite.
     """
+    if heat < 0 or hold < 0:
+        raise ValueError(f"burn_in: heat ({heat}) and hold ({hold}) are numbers of steps and cannot be negative.")
+    check_start(posterior, positions)
     langevin = Langevin(posterior, masses, step_size=step_size, friction=friction)
     target = float(posterior.temperature)
     heating = Heating(langevin, ramp=heat, start_temperature=0.03 * target, start_step_size=0.25 * step_size)
@@ -93,6 +98,13 @@ def burn_in(
             checkpoint=file if file is None or not part else file.with_stem(f"{file.stem}-{part}"),
             label="burn-in",
         )
+        if not part and len(result.infos.potential):
+            bad = np.flatnonzero(~np.isfinite(result.infos.potential[0]))
+            if bad.size:
+                raise ResultError(
+                    f"burn-in: the potential of the start of chain {bad[0]} is not finite ({len(bad)} of "
+                    f"{len(positions)} chains); atoms may lie on each other: minimise it first."
+                )
         state, held = result.state, held + hold
         potentials.append(result.infos.potential)
         temperatures.append(result.infos.temperature)

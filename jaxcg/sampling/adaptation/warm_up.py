@@ -14,7 +14,7 @@ from ...mapping.base import AbstractLinearMap
 from ...posterior import Posterior
 from ...run import run
 from ...typing import Array, AtomScalars, PRNGKeyArray
-from ..geometry import AbstractGeometry, LinearGeometry, as_geometry
+from ..geometry import AbstractGeometry, LinearGeometry, as_geometry, check_start
 from ..geometry.atom_blocks import LARGEST_BLOCK, AtomBlocks
 from ..geometry.blocks import BlockGeometry
 from ..kernels.generalized_hmc import GeneralizedHMC
@@ -131,6 +131,7 @@ def warm_up(
         ResultError: a chain did not stay finite.
     """
     positions = jnp.asarray(positions)
+    check_start(posterior, positions)
     if not windows or min(windows) < 1:
         raise ValueError(f"warm_up: windows {windows} must be positive numbers of trajectories.")
     if adapt not in get_args(Masses):

@@ -62,7 +62,8 @@ def circular_convergence(angles: np.ndarray) -> Convergence:
 
     Returns:
         The `Convergence`; mean, sd and their errors in radians. The error of the direction is that of its unit vector,
-        so it is large where the angles have no preferred direction.
+        so it is large where the angles have no preferred direction, at most that of a direction of which nothing is
+        known, π/√3.
     """
     angles = np.asarray(angles, dtype=np.float64)
     one, other = (_each(_mixing, part, outputs=3) for part in (np.cos(angles), np.sin(angles)))
@@ -73,7 +74,7 @@ def circular_convergence(angles: np.ndarray) -> Convergence:
     length = np.clip(along.mean(axis=(0, 1)), np.finfo(np.float64).tiny, 1.0)
     sd = np.sqrt(-2 * np.log(length))
     with np.errstate(divide="ignore", invalid="ignore"):
-        mean_error = mean_standard_error(across) / length
+        mean_error = np.minimum(mean_standard_error(across) / length, np.pi / np.sqrt(3))
         sd_error = mean_standard_error(along) / (length * sd)
     return Convergence(*(_as_given(value) for value in (mean, sd, r_hat, bulk, tail, mean_error, sd_error)))
 

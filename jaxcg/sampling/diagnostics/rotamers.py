@@ -68,22 +68,23 @@ def torsion_mixing(torsions: Torsions, angles: np.ndarray) -> TorsionMixing:
     populations, errors = np.full((2, count, wells), np.nan)
     by_chain = np.full((chains, count, wells), np.nan)
     transitions = np.zeros((chains, count), dtype=int)
+    fold = np.where(np.array(torsions.wells) == "twofold", 2, 1)
     for kind in dict.fromkeys(torsions.wells):
         which = np.flatnonzero([own == kind for own in torsions.wells])
-        well, inside = _wells(np.degrees(angles[:, :, which]), kind)
+        well, inside = _wells(np.degrees(fold[which] * angles[:, :, which]), kind)
         transitions[:, which] = _transitions(well, inside)
         for k in range(len(WELLS[kind][1])):
             within = well == k
             populations[which, k] = within.mean(axis=(0, 1))
             errors[which, k] = mean_standard_error(within)
             by_chain[:, which, k] = within.mean(axis=1)
-    mixing = circular_convergence(angles)
+    mixing = circular_convergence(fold * angles)
     return TorsionMixing(
         torsions=torsions,
         draws=angles.shape[1],
-        mean=mixing.mean,
-        sd=mixing.sd,
-        mean_error=mixing.mean_error,
+        mean=mixing.mean / fold,
+        sd=mixing.sd / fold,
+        mean_error=mixing.mean_error / fold,
         r_hat=mixing.r_hat,
         bulk=mixing.bulk,
         tail=mixing.tail,

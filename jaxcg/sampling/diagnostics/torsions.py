@@ -23,6 +23,8 @@ WELLS: dict[str, tuple[tuple[float, ...], tuple[str, ...]]] = {
     "conjugated": ((-90.0, 90.0), ("cis", "trans")),
     # Rings seen from a tetrahedral atom (90° and −90°), puckers, disulfides.
     "sided": ((-180.0, 0.0), ("minus", "plus")),
+    # A carboxylate, whose oxygens are alike: angles that differ by 180° are the same. Of twice the angle.
+    "twofold": ((-90.0, 90.0), ("in plane", "across")),
     "phi": ((0.0, 120.0), ("positive", "negative")),
     "psi": ((-120.0, 60.0), ("helical", "extended")),
 }
@@ -192,6 +194,11 @@ class _Bonds:
             return len(self.neighbors[atom]) <= 3 and any(carbon(a) for a in self.neighbors[atom])
         return carbon(atom)
 
+    def carboxylate(self, atom: int) -> bool:
+        """A carbon with two oxygens that have no other neighbour."""
+        oxygens = [n for n in self.neighbors[atom] if self.elements[n] == "O" and len(self.neighbors[n]) == 1]
+        return self.elements[atom] == "C" and len(oxygens) == 2
+
     def in_ring(self, i: int, j: int) -> bool:
         """True when the bond i-j is part of a small ring."""
         reached, edge = {i}, {i}
@@ -206,6 +213,8 @@ class _Bonds:
         """The kind of wells of a torsion about the bond b-c; see `WELLS`."""
         del a, d
         planar = [self.planar(b), self.planar(c)]
+        if planar[0] != planar[1] and (self.carboxylate(b) or self.carboxylate(c)):
+            return "twofold"
         if {self.elements[b], self.elements[c]} == {"S"} or self.in_ring(b, c):
             return "sided"
         if all(planar):

@@ -47,6 +47,8 @@ def check_start(
     n_atoms = posterior.mapping.n_atoms
     if positions.ndim != 3 or positions.shape[1:] != (n_atoms, 3):
         raise ValueError(f"the starting positions have shape {positions.shape}, expected (chains, {n_atoms}, 3).")
+    if not len(positions):
+        raise ValueError("there are no starting positions: give one for each chain.")
     bad = np.argwhere(~np.isfinite(positions).all(axis=2))
     if bad.size:
         raise ValueError(f"chain {bad[0][0]} starts with atom {bad[0][1]} at a position that is not finite.")

@@ -21,7 +21,7 @@ from ..diagnostics.energy import SamplerHealth, sampler_health
 from ..diagnostics.rotamers import TorsionMixing, torsion_mixing
 from ..diagnostics.torsions import Torsions
 from ..diagnostics.verdict import Diagnosis, assess
-from ..geometry import AbstractGeometry
+from ..geometry import AbstractGeometry, check_start
 from ..kernels.hmc import HMC
 from .exchange import ReplicaExchange
 from .ladder import Ladder, round_trips
@@ -133,11 +133,7 @@ def tempered_sample(
         ResultError: a replica did not stay finite.
     """
     positions = jnp.asarray(positions)
-    if positions.ndim != 3 or positions.shape[1:] != (posterior.mapping.n_atoms, 3):
-        raise ValueError(
-            f"tempered_sample: positions has shape {positions.shape}, expected (starts, {posterior.mapping.n_atoms}, "
-            "3)."
-        )
+    check_start(posterior, positions)
     if draws < 1 or thin < 1 or ladders < 1:
         raise ValueError("tempered_sample: ask for at least one draw, thin and ladder.")
     heat_key, ladder_key, start_key, sample_key = (jax.random.fold_in(key, i) for i in range(4))
