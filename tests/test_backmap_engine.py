@@ -135,6 +135,7 @@ def test_superposition_undoes_a_rigid_motion(engine, exact):
     np.testing.assert_allclose(superposed(moved, engine.mapping, exact.y), exact.positions, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_many_stages_at_once_are_those_of_one_at_a_time(engine):
     made, y, keys = engine.relaxer, engine.molecule.y, jax.random.split(jax.random.key(9), 3)
 

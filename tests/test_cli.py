@@ -227,6 +227,7 @@ def test_map_pdb_reproduces_the_beads_and_its_energy(villin):
     assert energy == pytest.approx(report["frames"][0]["energy"], abs=20)
 
 
+@pytest.mark.slow
 def test_same_seed_same_files_and_machine_summary(villin, cache):
     folder, _ = villin
     before = {path.name: path.read_bytes() for path in (folder / "out").iterdir()}

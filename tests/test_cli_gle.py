@@ -158,6 +158,7 @@ def test_a_changed_input_file_is_another_config(folder, capsys):
     assert "the file k.json has changed" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["npz", "zarr", "xtc"])
 def test_formats_hold_the_same_frames(folder, kind):
     shape = {"shape": "[2, 3]", "trajectories": "2", "steps": "1000", "mass": "[40, 20]"}
@@ -316,6 +317,7 @@ def test_other_integrators(folder):
         assert 30 < found["temperature"].mean() < 3000
 
 
+@pytest.mark.slow
 def test_friction_that_depends_on_the_position_and_particles_of_their_own(folder):
     x = np.linspace(-1, 1, 21)
     np.savetxt("g.dat", np.column_stack([x, 1 + 0.5 * x]))

@@ -44,6 +44,7 @@ def joint(kernel, frames, start):
     return rows[:, -1], rows[:, :-1] @ rows[:, :-1].T
 
 
+@pytest.mark.slow
 def test_the_filter_is_the_joint_gaussian(x64):
     kernel = PronyKernel([2.0, 0.7], [1.0, 6.0])
     rng = np.random.default_rng(0)

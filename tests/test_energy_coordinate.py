@@ -27,6 +27,7 @@ def test_the_spline_follows_the_table_and_its_gradient(x64):
     assert u(jnp.ones((2, 3)) * 0.3) == pytest.approx(6 * double_well(0.3), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_beyond_the_table_it_goes_on_smoothly_and_confines(x64):
     u = SplinePotential(GRID, double_well(GRID), least_curvature=5.0)
     force = jax.vmap(jax.grad(lambda q: u(q[None])))

@@ -186,6 +186,7 @@ def shuffled(x):
     return x[np.random.default_rng(0).permutation(len(x))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "others",
     [

@@ -158,6 +158,7 @@ def test_durations_are_whole_frames(config):
     assert config(steps="1e3").steps == 1000
 
 
+@pytest.mark.slow
 def test_integrators(config, tmp_path, x64):
     kernel_table(tmp_path)
     history = prepare(config(kernel="k.dat", integrator="history"))

@@ -158,6 +158,7 @@ def test_force_variance_is_that_of_the_aggregating_map(x64, masses):
     assert float(mapped_force_variance(jnp.asarray(soft), force_moments(forces), masses)) == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_gradients_by_finite_differences(x64):
     trainer = MapTrainer.of(3, *blocks(frames=20), masses=MASSES, force_weight=0.5)
     logits = trainer.init(jax.random.key(3)).assignment.logits

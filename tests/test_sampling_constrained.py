@@ -120,6 +120,7 @@ def deviations(volume, check, step_size, count=8000):
         return np.abs(found), float(np.mean(irreversible))
 
 
+@pytest.mark.slow
 def test_large_steps_keep_the_density():
     for step_size in (0.2, 0.5, 1.0):
         found, irreversible = deviations(1.0, 1.0, step_size)

@@ -89,6 +89,7 @@ def test_another_frame_does_not_compile_again():
     assert len(compiled) - first <= 2 < first
 
 
+@pytest.mark.slow
 def test_chains_are_long_enough_to_judge_by_default():
     problem = Gaussian()
     settings = {**SETTINGS, "masses": problem.masses, "heat": 10, "hold": 0, "warmup": 0}
@@ -107,6 +108,7 @@ def test_chains_are_long_enough_to_judge_by_default():
     assert short.torsions.mean[0] == pytest.approx(np.arctan2(np.sin(angle).mean(), np.cos(angle).mean()), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_float64_all_the_way():
     with jax.enable_x64(True):
         problem = Gaussian(dtype=np.float64)

@@ -173,6 +173,7 @@ def test_gradient_by_beads(x64, case):
         assert np.median(error) < 0.2 * np.abs(leaf).max()  # small enough to show a sign
 
 
+@pytest.mark.slow
 def test_differentiable_expectation_has_the_same_derivatives(x64, case):
     problem, draws = case
     posterior, draws = problem.posterior, draws[:2, :100]

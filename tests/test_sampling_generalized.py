@@ -21,6 +21,7 @@ def draws_of(kernel, problem, draws, chains=32):
     return result.observations, result.infos
 
 
+@pytest.mark.slow
 def test_gaussian():
     problem = Gaussian()
     kernel = GeneralizedHMC(problem.posterior, problem.masses, step_size=0.06, steps=3, persistence=0.6)

@@ -82,6 +82,7 @@ class Nothing(AbstractEnergy):
         return jnp.zeros((), x.dtype)
 
 
+@pytest.mark.slow
 def test_the_measure_of_rigid_bonds_has_the_temperature_of_the_bath():
     """Without an energy what is sampled does not depend on the temperature that the posterior has."""
     x = jnp.asarray([[0.1, 0, 0], [0, 0, 0], [0.03, 0.09, 0]])

@@ -9,6 +9,7 @@ from jaxcg.sampling import sample
 from jaxcg.units import GAS_CONSTANT
 
 
+@pytest.mark.slow
 def test_alanine_dipeptide():
     problem = alanine_fibre()
     with jax.enable_x64(True):

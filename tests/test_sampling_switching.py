@@ -38,6 +38,7 @@ def wells(result):
     return (angles // 120).astype(int).T
 
 
+@pytest.mark.slow
 def test_the_law_of_a_torsion(result):
     well = wells(result)
     for number, weight in enumerate(weights()):

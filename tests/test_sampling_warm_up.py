@@ -72,6 +72,7 @@ class Stopped(Exception):
     """The user, or the machine, stops the run."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [("heating", 1), ("tuning", 0), ("tuning", 75)])
 def test_a_warm_up_that_was_stopped_goes_on_to_the_same_numbers(tmp_path, stop):
     problem = Gaussian()
