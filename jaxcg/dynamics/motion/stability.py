@@ -57,7 +57,8 @@ def highest_squared_frequency(energy: Callable | None, masses, position: Array) 
         if not along.any():  # as of particles all beyond their cut-offs
             return 0.0
         operator = LinearOperator((size, size), product)
-        largest = eigsh(operator, k=1, which="LA", v0=start, tol=_CONVERGED, return_eigenvectors=False)[0]
+        settings: dict = {"tol": _CONVERGED, "return_eigenvectors": False}
+        largest = eigsh(operator, k=1, which="LA", v0=start, **settings)[0]
     return float(max(largest, 0.0)) if np.isfinite(largest) else np.nan
 
 
