@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..errors import InputError, ResultError
 from .environment import configure_jax
-from .options import add_model, count, frame_range, non_negative, positive, seed
+from .options import add_model, add_output, count, frame_range, non_negative, positive, seed
 from .progress import Progress
 from .staging import StagedFolder
 
@@ -104,11 +104,7 @@ def add_parser(verbs) -> None:
         "--precision", default="float32", choices=("float32", "float64"), help="of the minimisation (%(default)s)"
     )
 
-    output = parser.add_argument_group("output")
-    output.add_argument("-o", "--output", default="out", metavar="OUT", help="folder to write (%(default)s)")
-    output.add_argument("--force", action="store_true", help="write into a folder that holds other files")
-    output.add_argument("--quiet", action="store_true", help="only errors")
-    output.add_argument("--json", action="store_true", help="a summary for machines on standard output")
+    add_output(parser)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -13,6 +13,7 @@ from .claims import claimed, interrupted
 from .environment import configure_jax
 from .gle_example import EXAMPLE
 from .interrupts import Terminated
+from .options import add_output
 from .progress import Progress
 
 _EXAMPLES = """\
@@ -37,13 +38,7 @@ def add_parser(verbs) -> None:
     given = parser.add_argument_group("input")
     given.add_argument("config", nargs="?", metavar="CONFIG", help="what to simulate, YAML (see --example)")
     given.add_argument("--example", action="store_true", help="print a config that explains every setting")
-    output = parser.add_argument_group("output")
-    output.add_argument("-o", "--output", default="out", metavar="OUT", help="folder to write (%(default)s)")
-    output.add_argument(
-        "--force", action="store_true", help="start anew, over an earlier run; write beside other files"
-    )
-    output.add_argument("--quiet", action="store_true", help="only errors")
-    output.add_argument("--json", action="store_true", help="a summary for machines on standard output")
+    add_output(parser, resumes=True)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import InputError, ResultError
 from .environment import configure_jax
-from .options import count, frame_range, positive, seed
+from .options import add_output, count, frame_range, positive, seed
 from .progress import Progress
 from .staging import StagedFolder
 
@@ -97,11 +97,7 @@ def add_parser(verbs) -> None:
     work.add_argument("--no-validate", action="store_true", help="do not compare the fitted motion with the data")
     work.add_argument("--seed", type=seed, default=0, metavar="S", help="same seed, same files (0)")
 
-    output = parser.add_argument_group("output")
-    output.add_argument("-o", "--output", default="out", metavar="OUT", help="folder to write (%(default)s)")
-    output.add_argument("--force", action="store_true", help="write into a folder that holds other files")
-    output.add_argument("--quiet", action="store_true", help="only errors")
-    output.add_argument("--json", action="store_true", help="a summary for machines on standard output")
+    add_output(parser)
 
 
 def _add_coordinate(parser) -> None:

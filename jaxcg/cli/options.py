@@ -77,6 +77,20 @@ def add_model(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     return model
 
 
+def add_output(parser: argparse.ArgumentParser, *, resumes: bool = False) -> argparse._ArgumentGroup:
+    """Adds the options of a verb that writes a folder, ``resumes`` if it goes on with an earlier run; the group."""
+    output = parser.add_argument_group("output")
+    output.add_argument("-o", "--output", default="out", metavar="OUT", help="folder to write (%(default)s)")
+    force = "start anew, over an earlier run; write beside other files" if resumes else _FORCE
+    output.add_argument("--force", action="store_true", help=force)
+    output.add_argument("--quiet", action="store_true", help="only errors")
+    output.add_argument("--json", action="store_true", help="a summary for machines on standard output")
+    return output
+
+
+_FORCE = "write into a folder that holds other files"
+
+
 def _number(text: str) -> float:
     try:
         value = float(text)

@@ -12,7 +12,7 @@ from ..errors import InputError, ResultError
 from .claims import RUNNING, claimed, interrupted
 from .environment import configure_jax
 from .interrupts import Terminated
-from .options import add_model, count, frame_range, non_negative, positive, seed
+from .options import add_model, add_output, count, frame_range, non_negative, positive, seed
 from .progress import Progress
 
 _EXAMPLES = """\
@@ -131,16 +131,9 @@ def add_parser(verbs) -> None:
     work.add_argument("--memory", type=positive, metavar="GIB", help="memory to use (default: most of what is free)")
     work.add_argument("--prepare", action="store_true", help="stop when the problem is ready, and write problem.npz")
 
-    output = parser.add_argument_group("output")
-    output.add_argument("-o", "--output", default="out", metavar="OUT", help="folder to write (%(default)s)")
-    output.add_argument(
+    add_output(parser, resumes=True).add_argument(
         "--format", default="xtc", choices=("xtc", "dcd", "trr"), help="of the trajectories (%(default)s)"
     )
-    output.add_argument(
-        "--force", action="store_true", help="start anew, over an earlier run; write beside other files"
-    )
-    output.add_argument("--quiet", action="store_true", help="only errors")
-    output.add_argument("--json", action="store_true", help="a summary for machines on standard output")
 
 
 def run(options: argparse.Namespace) -> int:
