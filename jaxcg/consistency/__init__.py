@@ -1,0 +1,9 @@
+"""Is a coarse-grained model right?
+
+A model may reproduce structure and yet have the wrong pressure, or fit both and contradict an experiment. Here are the
+measures: distributions of structure and how far two of them are apart, thermodynamics from strain derivatives and
+fluctuations, free energies, how much of a target no pair potential can carry, and what experiments would have seen.
+Every estimate comes with its error.
+"""
+
+__all__: list[str] = []
