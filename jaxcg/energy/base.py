@@ -38,6 +38,19 @@ class AbstractEnergy(eqx.Module):
         del x
         return jnp.asarray(False)
 
+    def with_box(self, box: Array) -> Self:
+        """The same energy in another periodic box.
+
+        Energies without a box return themselves. Pair lists stay as they are: they hold for small changes, as of a
+        strain derivative; `rebuild` makes them anew for larger ones. The box may be traced and differentiated. Only its
+        lower triangle is read, so strain by lower triangular matrices: box (1 + ε) with positions x (1 + ε).
+
+        Arguments:
+            box: (3, 3) reduced box vectors in rows (a along x, b in the xy plane), nm.
+        """
+        del box
+        return self
+
     def terms(self) -> tuple["AbstractEnergy", ...]:
         """The terms of this energy; a single term is its own."""
         return (self,)
@@ -68,6 +81,10 @@ class SumEnergy(AbstractEnergy):
         for part in self.parts:
             stale = stale | part.stale(x)
         return stale
+
+    def with_box(self, box: Array) -> "SumEnergy":
+        """The same sum in another periodic box."""
+        return SumEnergy(tuple(part.with_box(box) for part in self.parts))
 
     def terms(self) -> tuple[AbstractEnergy, ...]:
         """The parts."""

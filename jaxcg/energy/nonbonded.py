@@ -175,6 +175,10 @@ class Nonbonded(AbstractAnalyticEnergy):
             return jnp.asarray(False)
         return self.pairs.moved(x, 0.5 * self.skin)
 
+    def with_box(self, box: Array) -> "Nonbonded":
+        """The same energy in another periodic box; one without a box returns itself."""
+        return self if self.box is None else eqx.tree_at(lambda e: e.box, self, jnp.asarray(box))
+
     def energy_and_gradient(self, x: AtomVectors) -> tuple[Scalar, Array]:
         """Energy (kJ/mol) and gradient (kJ/mol/nm) at ``x``."""
         energy, gradient = self._pair_sum(jnp.asarray(x))

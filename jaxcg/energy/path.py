@@ -52,6 +52,10 @@ class ScaledEnergy(AbstractEnergy):
         """Whether the pair list is due for a `rebuild`."""
         return self.energy.stale(x)
 
+    def with_box(self, box: Array) -> "ScaledEnergy":
+        """The same in another periodic box."""
+        return ScaledEnergy(self.energy.with_box(box), self.factor)
+
 
 class ScaledTerms(AbstractEnergyPath):
     """U_λ = Σ_scaled λ U_term + Σ_others U_term.
