@@ -1,0 +1,52 @@
+"""Sums over blocks of frames: a stream of any length in a memory that does not grow."""
+
+import numpy as np
+
+#: Blocks are merged in pairs whenever there are twice as many.
+_FEWEST = 512
+
+
+class FrameBlocks:
+    """Sums of rows of numbers over blocks of consecutive frames.
+
+    At first a block is one frame; whenever there are 1024 of them neighbours are merged, and blocks hold twice as many
+    frames from then on. Block errors and block bootstraps lose nothing: they work on blocks of several frames anyway.
+    """
+
+    def __init__(self) -> None:
+        self._sums: list[np.ndarray] = []
+        self._open: np.ndarray | None = None
+        self._in_open = 0
+        #: Frames of a block.
+        self.length = 1
+        #: Frames added.
+        self.frames = 0
+
+    def add(self, row: np.ndarray) -> None:
+        """Adds the numbers of one frame."""
+        row = np.asarray(row, np.float64)
+        self._open = row.copy() if self._open is None else self._open + row
+        self._in_open += 1
+        self.frames += 1
+        if self._in_open == self.length:
+            self._sums.append(self._open)
+            self._open, self._in_open = None, 0
+        if len(self._sums) == 2 * _FEWEST:
+            self._sums = [a + b for a, b in zip(self._sums[::2], self._sums[1::2], strict=True)]
+            self.length *= 2
+
+    def total(self) -> np.ndarray:
+        """Sum over all frames.
+
+        Raises:
+            ValueError: no frame was added.
+        """
+        if not self.frames:
+            raise ValueError("structure: no frames were given; check the selection of frames.")
+        whole = np.sum(self._sums, axis=0) if self._sums else 0.0
+        return whole + (0.0 if self._open is None else self._open)
+
+    def means(self) -> np.ndarray:
+        """(blocks, numbers) mean over the frames of every complete block, in their order."""
+        self.total()
+        return np.stack(self._sums) / self.length
