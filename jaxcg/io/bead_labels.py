@@ -22,7 +22,7 @@ def bead_labels(atoms: Atoms, model: CoarseModel) -> BeadLabels:
     n = model.n_beads
     ends = np.zeros(n, dtype=bool)
     if n:
-        molecule = _bead_molecules(atoms, model)
+        molecule = bead_molecules(atoms, model)
         last = np.append(molecule[1:] != molecule[:-1], True)
         several = Counter(number for number, _ in set(zip(molecule.tolist(), zip(model.chain_ids, model.residue_ids))))
         ends = last & np.array([several[number] > 1 for number in molecule.tolist()])
@@ -58,7 +58,7 @@ def unmapped_notes(atoms: Atoms, model: CoarseModel) -> tuple[str, ...]:
     return (f"{len(unmapped)} of {atoms.n_atoms} atoms ({share:.0f} %) are in no bead: {', '.join(parts)}",)
 
 
-def _bead_molecules(atoms: Atoms, model: CoarseModel) -> np.ndarray:
+def bead_molecules(atoms: Atoms, model: CoarseModel) -> np.ndarray:
     """(beads,) molecule of each bead's first atom."""
     if not isinstance(model.mapping, AbstractLinearMap):
         labels = {label: number for number, label in enumerate(dict.fromkeys(model.chain_ids))}

@@ -192,6 +192,25 @@ def chosen_frames(source: Trajectory, atoms: Atoms, selection: str | None) -> li
     return frame_numbers(selection, source.n_frames, source.path)
 
 
+def mapped_blocks(
+    source: Trajectory, numbers: Sequence[int], atoms: Atoms, model: CoarseModel, *, threads: int | None = None
+) -> Iterator[FrameBlock]:
+    """Blocks of the beads of an all-atom trajectory in order, molecules whole.
+
+    Arguments:
+        source: the trajectory.
+        numbers: of the frames, ascending.
+        atoms: of its topology.
+        model: the map.
+        threads: that read and map at once; None: one for each processor, four at most.
+
+    Raises:
+        BrokenFrame: a frame cannot be read; what is before it has been given.
+        InputError: a bead has a coordinate that is not finite.
+    """
+    return _mapped_blocks(source, numbers, _BlockMapper(atoms, model, None, whole=True, path=source.path), threads)
+
+
 class _BlockMapper:
     """Turns a block of atoms into a block of beads; any thread may call it."""
 
