@@ -202,5 +202,3 @@ def _quantiles(draws, probabilities):
     pick = [np.take_along_axis(ordered, index[None], axis=0)[0] for index in (low, high)]
     return pick[0] + (place - low) * (pick[1] - pick[0])
 
-
-__all__ = ["BootstrapEstimate", "block_bootstrap", "block_draws", "widened_tail"]

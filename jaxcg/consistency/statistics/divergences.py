@@ -152,20 +152,28 @@ def wasserstein_of_shares(p: Any, q: Any, edges: Any, *, periodic: bool = False)
     """`wasserstein_distance` over the last axis of shares."""
     xp = _namespace(p, q)
     widths = xp.diff(xp.asarray(edges, dtype=p.dtype))
-    after = xp.cumsum(p - q, axis=-1)
-    before = after - (p - q)
-    if periodic:
-        # Carrying everything round by the same amount costs nothing in the balance; the median costs least.
-        order = xp.argsort(after, axis=-1)
-        held = xp.cumsum(widths[order], axis=-1)
-        middle = xp.argmax(held >= held[..., -1:] / 2, axis=-1)[..., None]
-        level = xp.take_along_axis(xp.take_along_axis(after, order, axis=-1), middle, axis=-1)
-        before, after = before - level, after - level
+    before, after = carried(p, q, edges, periodic=periodic)
     size = xp.abs(before) + xp.abs(after)
     # Where the difference changes sign within a bin, two triangles are left of the trapezium.
     crossing = before * after < 0
     height = xp.where(crossing, (before**2 + after**2) / xp.where(crossing, size, 1.0), size) / 2
     return xp.sum(height * widths, axis=-1)
+
+
+def carried(p: Any, q: Any, edges: Any, *, periodic: bool = False) -> tuple[Any, Any]:
+    """P − Q at the lower and the upper edge of every bin (..., bins): what is carried past it, least if it is round."""
+    xp = _namespace(p, q)
+    after = xp.cumsum(p - q, axis=-1)
+    before = after - (p - q)
+    if not periodic:
+        return before, after
+    # Carrying everything round by the same amount costs nothing in the balance; the median costs least.
+    widths = xp.diff(xp.asarray(edges, dtype=p.dtype))
+    order = xp.argsort(after, axis=-1)
+    held = xp.cumsum(widths[order], axis=-1)
+    middle = xp.argmax(held >= held[..., -1:] / 2, axis=-1)[..., None]
+    level = xp.take_along_axis(xp.take_along_axis(after, order, axis=-1), middle, axis=-1)
+    return before - level, after - level
 
 
 def _kl_curvatures(p, q):
