@@ -11,7 +11,7 @@ dipeptide  alanine dipeptide (Amber14, OBC2, three centres of mass): samplers an
            null-space coordinates, each as one chain alone and as one on every core;
 cost       one leapfrog step against one force evaluation;
 villin     villin (Amber14, OBC2, Martini 3 beads), chains from independent relaxations: energy and chi1 rotamers;
-tempering  the same by replica exchange;
+tempering  the same with replica exchange over weakened energies of the side chains that plain chains leave apart;
 gpu        leapfrog steps a second by number of chains, villin and ubiquitin; runs where there is a GPU, or on the CPU
            with few chains where it is asked for alone.
 

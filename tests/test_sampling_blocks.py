@@ -4,15 +4,11 @@ import numpy as np
 import pytest
 from alanine_fibre import alanine_fibre
 from oracles.gaussian import Gaussian
-from test_sampling_hmc import check_moments, observe_position
 
 from jaxcg.mapping import LinearMap
-from jaxcg.run import run
 from jaxcg.sampling import (
-    HMC,
     AtomBlocks,
     BlockGeometry,
-    Chains,
     LinearGeometry,
     Moments,
     bonded_stiffness,
@@ -51,42 +47,6 @@ def geometry_of(problem, kind):
         raw = np.random.default_rng(4).normal(size=blocks.shape)
         return BlockGeometry(posterior, blocks, raw @ raw.transpose(0, 2, 1) + blocks.diagonal(problem.masses))
     return stiffness_geometry(posterior, blocks, hessian, draws)
-
-
-# Step size in ps, chosen so that neither all nor few proposals are accepted.
-KINDS = {
-    "variance": (1.0e-3, 6),
-    "diagonal hessian": (1.3e-3, 6),
-    "covariance": (1.6e-3, 2),
-    "hessian": (1.8e-3, 2),
-    "blocks": (2e-3, 3),
-    "random": (0.07, 6),
-}
-
-
-@pytest.mark.parametrize(
-    ("kind", "noise"),
-    [
-        ("random", None),
-        *(pytest.param(kind, None, marks=pytest.mark.slow) for kind in KINDS if kind != "random"),
-        pytest.param("blocks", 0.05, marks=pytest.mark.slow),
-    ],
-)
-def test_gaussian_with_every_kind_of_masses(kind, noise):
-    problem = Gaussian(noise=noise)
-    geometry = geometry_of(problem, kind)
-    assert geometry.dimension == problem.dimension
-    step_size, steps = KINDS[kind]
-    kernel = Chains(HMC(problem.posterior, geometry, step_size=step_size, steps=steps), vectorized=True)
-    state = kernel.init(KEY, jnp.asarray(np.repeat(problem.mode[None], 32, axis=0), jnp.float32))
-    result = run(kernel, state, KEY, 540, observe=observe_position)
-    infos = jax.tree.map(lambda leaf: leaf[40:], result.infos)
-    print(kind, noise, infos.acceptance.mean())
-    assert 0.6 < infos.acceptance.mean() < 0.97
-    check_moments(problem, result.observations[40:], infos.potential)
-    if noise is None:
-        residual = np.einsum("ij,scj->sci", problem.matrix, result.observations.reshape(540, 32, -1))
-        assert np.abs(residual - problem.y.ravel()).max() < 3e-6
 
 
 def test_the_mass_matrix_is_exact(x64):

@@ -22,7 +22,7 @@ def within(draws, exact, sigma=4.5):
     return abs(draws.mean() - exact) < sigma * draws.std() / np.sqrt(mean_effective_sample_size(draws))
 
 
-@pytest.mark.parametrize(("noise", "dtype"), [(None, np.float32), (0.05, np.float32), (None, np.float64)])
+@pytest.mark.parametrize(("noise", "dtype"), [(0.05, np.float32), (None, np.float64)])
 def test_positions_have_no_bias_in_a_harmonic_well(noise, dtype):
     # BAOAB is exact there for any stable step; half the steps below would show a bias of 10 % with other splittings.
     with jax.enable_x64(dtype == np.float64):
