@@ -255,5 +255,6 @@ def test_bad_settings_are_refused():
         HMC(problem.posterior, np.ones(7))
     with pytest.raises(ValueError, match="positive"):
         HMC(problem.posterior, np.zeros(8))
-    with pytest.raises(ValueError, match="step_size"):
-        HMC(problem.posterior, np.ones(8), step_size=0.0)
+    for step_size in (0.0, np.inf, np.nan):
+        with pytest.raises(ValueError, match="step_size"):
+            HMC(problem.posterior, np.ones(8), step_size=step_size)

@@ -159,7 +159,9 @@ def run(options: argparse.Namespace) -> int:
         return interrupted(options, terminated=isinstance(interruption, Terminated))
     if options.json:
         seconds = {} if finished else progress.seconds
-        shown = {**summary, "output": str(Path(options.output)), "already_finished": finished, "seconds": seconds}
+        # The statistics of every torsion are in report.json.
+        shown = {name: value for name, value in summary.items() if name != "quantities"}
+        shown |= {"output": str(Path(options.output)), "already_finished": finished, "seconds": seconds}
         print(json.dumps(shown, allow_nan=False))
     elif not options.quiet:
         if finished:

@@ -95,8 +95,8 @@ class HMC(AbstractKernel):
         step_size: float = 0.001,
         steps: int = 50,
     ):
-        if not step_size > 0 or steps < 1:
-            raise ValueError(f"HMC: step_size ({step_size}) must be positive and steps ({steps}) at least 1.")
+        if not 0 < step_size < float("inf") or steps < 1:
+            raise ValueError(f"HMC: step_size ({step_size}) must be positive and finite, steps ({steps}) at least 1.")
         self.posterior = posterior
         self.geometry = as_geometry(posterior, masses)
         self.step_size = jnp.asarray(step_size, dtype=posterior.y.dtype)
