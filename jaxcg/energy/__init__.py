@@ -14,13 +14,21 @@ from .coordinate import DoubleWell, HarmonicPotential, SplinePotential
 from .lennard_jones import TypedLennardJones
 from .nonbonded import Nonbonded
 from .openmm_system import from_openmm
+from .pair_energy import PairEnergy, TailCorrection
+from .pair_potentials import WCA, AbstractPairPotential, LennardJones, StillingerWeberPair
+from .pair_tables import SplinePair, TabulatedPair
 from .path import AbstractEnergyPath, ScaledEnergy, ScaledTerms, SoluteTempering
 from .stereo import StereoFence
+from .stillinger_weber import MW_WATER, SILICON, StillingerWeber, StillingerWeberTriplets, stillinger_weber
 from .torsion import HarmonicTorsion, PeriodicTorsion
 
 __all__ = [
+    "MW_WATER",
+    "SILICON",
+    "WCA",
     "AbstractEnergy",
     "AbstractEnergyPath",
+    "AbstractPairPotential",
     "CMAPTorsion",
     "DoubleWell",
     "GeneralizedBorn",
@@ -28,16 +36,25 @@ __all__ = [
     "HarmonicBond",
     "HarmonicPotential",
     "HarmonicTorsion",
+    "LennardJones",
     "Neck",
     "Nonbonded",
+    "PairEnergy",
     "PeriodicTorsion",
     "ScaledEnergy",
     "ScaledTerms",
     "SoluteTempering",
+    "SplinePair",
     "SplinePotential",
     "StereoFence",
+    "StillingerWeber",
+    "StillingerWeberPair",
+    "StillingerWeberTriplets",
     "SumEnergy",
+    "TabulatedPair",
+    "TailCorrection",
     "TypedLennardJones",
     "energy_and_forces",
     "from_openmm",
+    "stillinger_weber",
 ]

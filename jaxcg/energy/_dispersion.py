@@ -31,12 +31,12 @@ def dispersion_correction(sigmas: Array, epsilons: Array, box: Array, cutoff: fl
         own = jnp.sum(epsilons * sigmas**power)
         return (double + own) / (n_atoms * (n_atoms + 1))
 
-    repulsion, attraction = _tail(12, cutoff, switch), _tail(6, cutoff, switch)
+    repulsion, attraction = removed_tail(12, cutoff, switch), removed_tail(6, cutoff, switch)
     volume = box[0, 0] * box[1, 1] * box[2, 2]
     return 8.0 * math.pi * n_atoms**2 / volume * (mean(12) * repulsion - mean(6) * attraction)
 
 
-def _tail(power: int, cutoff: float, switch: float | None) -> float:
+def removed_tail(power: int, cutoff: float, switch: float | None) -> float:
     """∫ r² r^−power over what truncation and switching remove."""
     tail = cutoff ** (3 - power) / (power - 3)
     if switch is None:
