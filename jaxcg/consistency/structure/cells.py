@@ -81,7 +81,7 @@ class CellPairs:
         below = reach * [0 if half else 1, 1, 1]
         size = cells + below + reach
 
-        fraction, cell = _wrapped(x, box, cells)
+        fraction, cell = wrapped_points(x, box, cells)
         home = np.ravel_multi_index((cell + below).T, size)
         self._order = np.argsort(home, kind="stable")
         places, starts = np.unique(home[self._order], return_index=True)
@@ -91,8 +91,8 @@ class CellPairs:
         self._rows = np.concatenate([place, square, np.ones_like(square)], axis=1)
 
         if not half:
-            fraction, cell = _wrapped(points, box, cells)
-        owner, cell, shift = _images(cell, cells, below, reach)
+            fraction, cell = wrapped_points(points, box, cells)
+        owner, cell, shift = periodic_images(cell, cells, below, reach)
         linear = np.ravel_multi_index((cell + below).T, size)
         order = np.argsort(linear, kind="stable")
         self._owner = owner[order]
@@ -197,7 +197,7 @@ def _grid(box, radius: float, n_first: int, n_second: int, half: bool) -> tuple[
     return cells, reach
 
 
-def _wrapped(x: np.ndarray, box: np.ndarray, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def wrapped_points(x: np.ndarray, box: np.ndarray, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Fractions of the box vectors in [0, 1) and the cell of every point."""
     fraction = x @ np.linalg.inv(box)
     fraction -= np.floor(fraction)
@@ -205,12 +205,22 @@ def _wrapped(x: np.ndarray, box: np.ndarray, cells: np.ndarray) -> tuple[np.ndar
     return fraction, np.minimum((fraction * cells).astype(np.int64), cells - 1)
 
 
-def _images(cell, cells, below, reach) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Images of the points in the cells from ``-below`` up to ``cells + reach``: owner, cell, shift in box vectors."""
+def periodic_images(cell, cells, below, reach) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Images of points whose place along each vector is from ``-below`` up to, not with, ``cells + reach``.
+
+    Arguments:
+        cell: (points, 3) places in [0, cells): cells, or fractions of the box with ``cells`` of one.
+        cells: (3,) the period.
+        below: (3,) how far below zero images are wanted.
+        reach: (3,) how far beyond the period.
+
+    Returns:
+        Point of each image, its place, and its shift in box vectors.
+    """
     owner, shift = np.arange(len(cell)), np.zeros(cell.shape)
     for axis in range(3):
-        number = int(cells[axis])
-        far_below, far_above = -(-int(below[axis]) // number), -(-int(reach[axis]) // number)
+        number = cells[axis]
+        far_below, far_above = math.ceil(below[axis] / number), math.ceil(reach[axis] / number)
         owners, places, shifts = [], [], []
         for image in range(-far_below, far_above + 1):
             place = cell[:, axis] + image * number

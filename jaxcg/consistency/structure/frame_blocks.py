@@ -2,18 +2,19 @@
 
 import numpy as np
 
-#: Blocks are merged in pairs whenever there are twice as many.
-_FEWEST = 512
-
 
 class FrameBlocks:
     """Sums of rows of numbers over blocks of consecutive frames.
 
-    At first a block is one frame; whenever there are 1024 of them neighbours are merged, and blocks hold twice as many
-    frames from then on. Block errors and block bootstraps lose nothing: they work on blocks of several frames anyway.
+    At first a block is one frame; whenever there are twice ``fewest`` of them neighbours are merged, and blocks hold
+    twice as many frames from then on. Block errors and block bootstraps lose nothing: theirs hold several frames.
+
+    Arguments:
+        fewest: blocks kept at least, once there were as many frames.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, fewest: int = 512) -> None:
+        self._fewest = fewest
         self._sums: list[np.ndarray] = []
         self._open: np.ndarray | None = None
         self._in_open = 0
@@ -31,7 +32,7 @@ class FrameBlocks:
         if self._in_open == self.length:
             self._sums.append(self._open)
             self._open, self._in_open = None, 0
-        if len(self._sums) == 2 * _FEWEST:
+        if len(self._sums) == 2 * self._fewest:
             self._sums = [a + b for a, b in zip(self._sums[::2], self._sums[1::2], strict=True)]
             self.length *= 2
 

@@ -1,5 +1,6 @@
 """Bond lengths, angles and dihedrals across periodic boundaries; differentiable for JAX arrays."""
 
+from itertools import pairwise
 from typing import Any
 
 import jax.numpy as jnp
@@ -60,7 +61,7 @@ def dihedral_angles(
 def _steps(x, atoms, box) -> list[Any]:
     """Displacements from each point of the terms to the next."""
     points = [x[atoms[:, k]] for k in range(atoms.shape[1])]
-    steps = [b - a for a, b in zip(points[:-1], points[1:], strict=True)]
+    steps = [b - a for a, b in pairwise(points)]
     if box is None:
         return steps
     return [nearest_image(d, box if isinstance(d, np.ndarray) else jnp.asarray(box, d.dtype)) for d in steps]

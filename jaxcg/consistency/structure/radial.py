@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import combinations_with_replacement
+from itertools import combinations_with_replacement, pairwise
 
 import numpy as np
 
-from ..statistics import block_average
+from ..statistics import Estimate, block_average
 from .cells import CellPairs, box_widths, check_points
 from .frame_blocks import FrameBlocks
 
@@ -60,18 +60,18 @@ class RadialDistribution:
         """(bins,) middles of the shells, nm."""
         return 0.5 * (self.edges[1:] + self.edges[:-1])
 
-    def coordination(self, *, around: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    def coordination(self, *, around: int = 0) -> Estimate:
         """Mean number of points of the other type within r of a point of one type.
 
         Arguments:
             around: 0 for points of the second type around one of the first, 1 the other way.
 
         Returns:
-            (bins,) numbers at ``edges[1:]`` and their standard errors.
+            The `Estimate` (bins,) at ``edges[1:]``.
         """
         ends = (2.0 if self.types[0] == self.types[1] else 1.0) / self.numbers[around]
         value = np.cumsum(self.counts) / self.frames * ends
-        return value, block_average(self.coordination_series * ends).error
+        return block_average(self.coordination_series * ends)._replace(value=value)
 
     def in_convention(self, program: str) -> np.ndarray:
         """(bins,) g as another program normalises it.
@@ -274,7 +274,7 @@ def count_distances(cells: CellPairs, bins: int, workers: int = 1) -> np.ndarray
     else:
         bounds = np.linspace(0, len(cells), 4 * workers + 1).astype(int).tolist()
         with ThreadPoolExecutor(workers) as pool:
-            counts = sum(pool.map(part, zip(bounds[:-1], bounds[1:], strict=True)), np.zeros(bins + 1, np.int64))
+            counts = sum(pool.map(part, pairwise(bounds)), np.zeros(bins + 1, np.int64))
     # A distance that rounds up to the radius belongs to the last bin.
     counts[bins - 1] += counts[bins]
     return counts[:bins]
