@@ -6,4 +6,22 @@ fluctuations, free energies, how much of a target no pair potential can carry, a
 Every estimate comes with its error.
 """
 
-__all__: list[str] = []
+from .representability import (
+    ForceProjection,
+    Indeterminacy,
+    RepresentabilityGap,
+    pair_pressure,
+    pressure_indeterminacy,
+    project_forces,
+    representability_gap,
+)
+
+__all__ = [
+    "ForceProjection",
+    "Indeterminacy",
+    "RepresentabilityGap",
+    "pair_pressure",
+    "pressure_indeterminacy",
+    "project_forces",
+    "representability_gap",
+]
