@@ -9,7 +9,7 @@ from importlib.metadata import version
 from typing import NoReturn
 
 from ..errors import InputError, ResultError
-from . import backmap, gle, memory, sample
+from . import backmap, check, gle, memory, sample
 from . import map as map_verb
 from .exit_codes import BAD_INPUT, BAD_RESULT, INTERRUPTED, SUCCESS, TERMINATED
 from .interrupts import Terminated, prompt_interrupts
@@ -43,6 +43,7 @@ def build_parser() -> Parser:
     sample.add_parser(verbs)
     memory.add_parser(verbs)
     gle.add_parser(verbs)
+    check.add_parser(verbs)
     return parser
 
 

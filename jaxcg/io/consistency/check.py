@@ -278,13 +278,14 @@ def _compare_radial(reference: RadialDistribution, model: RadialDistribution, se
 
 
 def _compare_bonded(title: str, reference: BondedDistribution, model: BondedDistribution, settings: CheckSettings):
-    counts = [
+    first, second = (
         independent_blocks([one.series * np.diff(one.edges) * one.terms * one.frames_per_block])
         for one in (reference, model)
-    ]
+    )
     try:
         found = compare_histograms(
-            *counts,
+            first,
+            second,
             reference.edges,
             name=title,
             unit="nm" if reference.kind == "bond" else "rad",
