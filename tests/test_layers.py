@@ -23,13 +23,31 @@ FLOORS = (
     ("report",),
     ("cli",),
 )
-#: The one door from files to structures: it composes the rooms, and reaches for the rim when it is called.
-DOORS = {"backmap/pipeline.py": {"io"}}
+#: Doors to the rim from below, which reach for it when they are called. The pipeline from files to structures composes
+#: the rooms.
+DOORS = {
+    "backmap/pipeline.py": {"io"},
+    # Free energies of several states are solved by pymbar, which only io may import.
+    "consistency/free_energy/acceptance_ratio.py": {"io"},
+    "consistency/free_energy/multistate.py": {"io"},
+}
 #: The rooms of dynamics, from the ground up.
 DYNAMICS = ("kernels", "motion", "extraction", "observables")
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 #: Packages that only the rim may import, and the rim.
-GUESTS = ("openmm", "MDAnalysis", "vermouth", "biotite", "matplotlib", "rich", "typer", "jinja2", "mdtraj", "arviz")
+GUESTS = (
+    "openmm",
+    "MDAnalysis",
+    "vermouth",
+    "biotite",
+    "matplotlib",
+    "rich",
+    "typer",
+    "jinja2",
+    "mdtraj",
+    "arviz",
+    "pymbar",
+)
 RIM = ("io", "cli", "report", "mapping/formats")
 MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 #: Modules below the rim: what a worker or a bare GPU machine needs.
