@@ -237,7 +237,7 @@ def bonded_distributions(
         Kind → name → `BondedDistribution`.
     """
     names = names or {}
-    accumulators = {
+    accumulators: dict[Kind, BondedAccumulator] = {
         kind: BondedAccumulator(kind, atoms, bins=bins, names=names.get(kind)) for kind, atoms in terms.items()
     }
     for x, box in frames:

@@ -78,11 +78,11 @@ class CellPairs:
         box = check_points(x, box)
         check_points(points, box)
         cells, reach = _grid(box, float(radius), len(x), len(points), half)
-        below = reach * [0 if half else 1, 1, 1]
+        below = reach * np.array([0 if half else 1, 1, 1])
         size = cells + below + reach
 
         fraction, cell = wrapped_points(x, box, cells)
-        home = np.ravel_multi_index((cell + below).T, size)
+        home = _linear(cell + below, size)
         self._order = np.argsort(home, kind="stable")
         places, starts = np.unique(home[self._order], return_index=True)
         self._bounds = np.append(starts, len(x))
@@ -93,7 +93,7 @@ class CellPairs:
         if not half:
             fraction, cell = wrapped_points(points, box, cells)
         owner, cell, shift = periodic_images(cell, cells, below, reach)
-        linear = np.ravel_multi_index((cell + below).T, size)
+        linear = _linear(cell + below, size)
         order = np.argsort(linear, kind="stable")
         self._owner = owner[order]
         place = (fraction[self._owner] + shift[order]) @ box
@@ -183,8 +183,9 @@ def _grid(box, radius: float, n_first: int, n_second: int, half: bool) -> tuple[
     widest = (volume / (4.0 * n_second + 64.0)) ** (1 / 3)
     best = math.inf
     cells = reach = np.ones(3, np.int64)
-    for division in (1, 2, 3, 4):
-        width = max(radius / division, widest)
+    for division in (0.5, 1, 2, 3, 4, 0):
+        # The last is one cell for all.
+        width = max(radius / division, widest) if division else math.inf
         number = np.maximum((widths / width * (1 + 1e-9)).astype(np.int64), 1)
         around = np.ceil(radius * (1 + 1e-9) / (widths / number)).astype(np.int64)
         share = 0.5 if half else 1.0
@@ -203,6 +204,10 @@ def wrapped_points(x: np.ndarray, box: np.ndarray, cells: np.ndarray) -> tuple[n
     fraction -= np.floor(fraction)
     fraction[fraction >= 1.0] = 0.0
     return fraction, np.minimum((fraction * cells).astype(np.int64), cells - 1)
+
+
+def _linear(cell: np.ndarray, size: np.ndarray) -> np.ndarray:
+    return (cell[:, 0] * size[1] + cell[:, 1]) * size[2] + cell[:, 2]
 
 
 def periodic_images(cell, cells, below, reach) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

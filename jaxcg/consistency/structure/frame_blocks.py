@@ -44,8 +44,8 @@ class FrameBlocks:
         """
         if not self.frames:
             raise ValueError("structure: no frames were given; check the selection of frames.")
-        whole = np.sum(self._sums, axis=0) if self._sums else 0.0
-        return whole + (0.0 if self._open is None else self._open)
+        parts = self._sums if self._open is None else [*self._sums, self._open]
+        return np.sum(np.stack(parts), axis=0)
 
     def means(self) -> np.ndarray:
         """(blocks, numbers) mean over the frames of every complete block, in their order."""

@@ -48,19 +48,19 @@ def soft_radial_distribution(
     y = x if others is None else jnp.asarray(others, x.dtype)
     if others is not None and (groups is None) != (other_groups is None):
         raise ValueError("soft_radial_distribution: give the molecules of both types, or of neither.")
-    box, edges = jnp.asarray(box, x.dtype), jnp.asarray(edges, x.dtype)
+    box, ends = jnp.asarray(box, x.dtype), jnp.asarray(edges, x.dtype)
     tile = max(1, min(_SOFT // y.shape[0], x.shape[0]))
 
     @jax.checkpoint
     def add(total, part):
         squared, counted = _compared(part, x.shape[0], y, box, mine, theirs, others is None)
-        counted = counted & (squared < (edges[-1] + 6.0 * width) ** 2)
+        counted = counted & (squared < (ends[-1] + 6.0 * width) ** 2)
         distance = jnp.sqrt(jnp.where(counted, squared, 1.0))
-        return total + soft_histogram(distance.ravel(), edges, width, counted.ravel().astype(x.dtype)), None
+        return total + soft_histogram(distance.ravel(), ends, width, counted.ravel().astype(x.dtype)), None
 
     mine, theirs, pairs = _groups_and_pairs(x.shape[0], y.shape[0], groups, other_groups, others is None)
-    counts = lax.scan(add, jnp.zeros(edges.size - 1, x.dtype), _tiles(x, tile))[0]
-    shells = 4.0 / 3.0 * jnp.pi * jnp.diff(edges**3)
+    counts = lax.scan(add, jnp.zeros(ends.size - 1, x.dtype), _tiles(x, tile))[0]
+    shells = 4.0 / 3.0 * jnp.pi * jnp.diff(ends**3)
     return counts * jnp.abs(jnp.linalg.det(box)) / (pairs * shells)
 
 
