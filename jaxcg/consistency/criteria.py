@@ -98,7 +98,9 @@ def finding(name: str, value: float, lower: float, upper: float, tolerance: floa
         raise ValueError(f"{name}: interval from {lower:g} to {upper:g} is not in order.")
     shown = f"{name} {value:.3g}{_spaced(unit)}, {lower:.3g} to {upper:.3g}, tolerance {tolerance:.3g}"
     if not np.isfinite([lower, upper]).all():
-        return Finding(name, value, lower, upper, tolerance, unit, "undecided", f"{shown}: too few data for an interval")
+        return Finding(
+            name, value, lower, upper, tolerance, unit, "undecided", f"{shown}: too few data for an interval"
+        )
     nearest = 0.0 if lower <= 0 <= upper else min(abs(lower), abs(upper))
     if max(abs(lower), abs(upper)) <= tolerance:
         return Finding(name, value, lower, upper, tolerance, unit, "yes", f"{shown}: within")
@@ -125,7 +127,9 @@ def criterion(question: str, findings: Sequence[Finding]) -> Criterion:
     worst_first = sorted(findings, key=lambda each: (-rank[each.answer], -_share_of_tolerance(each)))
     answer = worst_first[0].answer
     same = sum(each.answer == answer for each in findings)
-    return Criterion(question, answer, f"{answer} ({same} of {len(findings)}): {worst_first[0].words}", tuple(worst_first))
+    return Criterion(
+        question, answer, f"{answer} ({same} of {len(findings)}): {worst_first[0].words}", tuple(worst_first)
+    )
 
 
 def structural_consistency(
@@ -147,7 +151,9 @@ def structural_consistency(
     for each in distributions:
         apart = each["Jensen–Shannon"]
         found.append(
-            finding(f"Jensen–Shannon divergence of {each.name}", apart.value, apart.lower, apart.upper, tolerance, "nats")
+            finding(
+                f"Jensen–Shannon divergence of {each.name}", apart.value, apart.lower, apart.upper, tolerance, "nats"
+            )
         )
     for name, area in (curves or {}).items():
         # An area is not negative, whatever the interval says near zero.

@@ -102,7 +102,9 @@ def block_counts(
 def independent_blocks(histograms: Sequence[np.ndarray]) -> np.ndarray:
     """Histograms of blocks long enough to be independent, (blocks, bins); what does not fill a block joins the last."""
     totals = [np.maximum(each.sum(axis=1, keepdims=True), 1e-300) for each in histograms]
-    length = block_length([each / total for each, total in zip(histograms, totals, strict=True)])
+    shares = [each / total for each, total in zip(histograms, totals, strict=True)]
+    # A narrow bin is left soon; how much lies below an edge changes as slowly as the coordinate.
+    length = max(block_length(shares), block_length([np.cumsum(share, axis=1) for share in shares]))
     joined = []
     for each in histograms:
         starts = np.arange(max(len(each) // length, 1)) * length

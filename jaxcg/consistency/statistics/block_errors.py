@@ -180,7 +180,9 @@ def decorrelated_frames(series: Series) -> np.ndarray:
 
 
 def _runs(series: Series) -> list[np.ndarray]:
-    several: Sequence = series if isinstance(series, list | tuple) and len(series) and np.ndim(series[0]) > 0 else [series]
+    several: Sequence = (
+        series if isinstance(series, list | tuple) and len(series) and np.ndim(series[0]) > 0 else [series]
+    )
     runs = [np.asarray(run, np.float64) for run in several]
     if any(run.ndim == 0 for run in runs) or len({run.shape[1:] for run in runs}) > 1:
         raise ValueError(

@@ -43,7 +43,7 @@ class BootstrapEstimate(NamedTuple):
 def block_bootstrap(
     function: Callable[..., Any],
     *samples: Any,
-    resamples: int = 1000,
+    resamples: int = 2000,
     level: float = 0.95,
     method: Literal["bca", "percentile", "basic"] = "bca",
     vectorized: bool = False,
@@ -60,7 +60,7 @@ def block_bootstrap(
         function: of one average for each sample (a pytree like the sample, the axis of blocks averaged away); returns
             a number or an array.
         samples: each an array (blocks, ...) or a pytree of such arrays with the same number of blocks; four at least.
-        resamples: number of draws.
+        resamples: number of draws; the ends of a BCa interval are noisy with fewer than some two thousand.
         level: probability that the interval holds the true value.
         method: "bca" (bias-corrected and accelerated: right to second order, the default), "percentile", or "basic"
             (twice the value less the percentiles).
@@ -107,8 +107,9 @@ def block_bootstrap(
     low, high = _tails(draws, value, level, smallest, _acceleration(at, counts) if method == "bca" else None)
     ends = _quantiles(draws, low), _quantiles(draws, high)
     lower, upper = ends if method != "basic" else (2 * value - ends[1], 2 * value - ends[0])
-    fields = (value, draws.std(axis=0, ddof=1) * widened, lower, upper, draws.mean(axis=0) - value)
-    return BootstrapEstimate(*(float(f) if np.ndim(f) == 0 else f for f in fields), level, smallest)
+    error, bias = draws.std(axis=0, ddof=1) * widened, draws.mean(axis=0) - value
+    found = BootstrapEstimate(value, error, lower, upper, bias, level, smallest)
+    return found if value.ndim else BootstrapEstimate(*map(float, found[:5]), level=level, blocks=smallest)
 
 
 def block_draws(blocks: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
@@ -201,4 +202,3 @@ def _quantiles(draws, probabilities):
     high = np.minimum(low + 1, len(draws) - 1)
     pick = [np.take_along_axis(ordered, index[None], axis=0)[0] for index in (low, high)]
     return pick[0] + (place - low) * (pick[1] - pick[0])
-

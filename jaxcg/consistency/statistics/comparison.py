@@ -145,7 +145,9 @@ def compare_distributions(
     Raises:
         ValueError: samples of a shape that does not fit, empty, not finite, outside the edges, or too few.
     """
-    sides = [as_runs(each, dimensions, f"{name}, {side}") for each, side in ((reference, "reference"), (model, "model"))]
+    sides = [
+        as_runs(each, dimensions, f"{name}, {side}") for each, side in ((reference, "reference"), (model, "model"))
+    ]
     period = _per_axis(periods, dimensions)
     if edges is None:
         pooled = [*sides[0], *sides[1]]
@@ -155,13 +157,14 @@ def compare_distributions(
     if len(edge) != dimensions:
         raise ValueError(f"{name}: edges for {len(edge)} axes, but {dimensions} dimensions; give one array for each.")
     _check_periods(edge, period, name)
-    counts = [
+    first, second = (
         independent_blocks(block_counts(runs, edge, period, f"{name}, {side}"))
         for runs, side in zip(sides, ("reference", "model"), strict=True)
-    ]
+    )
     shape = tuple(len(e) - 1 for e in edge)
     return compare_histograms(
-        *(each.reshape(-1, *shape) for each in counts),
+        first.reshape(-1, *shape),
+        second.reshape(-1, *shape),
         edge,
         name=name,
         unit=unit,
@@ -248,22 +251,21 @@ def compare_histograms(
     warnings = _warnings(sizes, divergences)
     words = _verdict(agree, p_value, float(deviations[worst]), place, unit, divergences, level)
     volume = _volumes(edge)
-    densities = (_density(each, volume, shape) for each in (first, second))
-    blocks = (len(first.counts), len(second.counts))
     return DistributionComparison(
-        name,
-        unit,
-        edge,
-        *densities,
-        tuple(divergences),
-        blocks,
-        float(deviations[worst]),
-        place,
-        p_value,
-        level,
-        agree,
-        words,
-        warnings,
+        name=name,
+        unit=unit,
+        edges=edge,
+        reference=_density(first, volume, shape),
+        model=_density(second, volume, shape),
+        divergences=tuple(divergences),
+        blocks=(len(first.counts), len(second.counts)),
+        deviation=float(deviations[worst]),
+        place=place,
+        p_value=p_value,
+        level=level,
+        agree=agree,
+        verdict=words,
+        warnings=warnings,
     )
 
 
@@ -363,7 +365,8 @@ def _verdict(agree, p_value, deviation, place, unit, divergences, level) -> str:
     chance = f"p = {p_value:.2g}" if p_value >= 1e-4 else "p < 0.0001"
     return (
         f"they differ ({chance}), most {where}, by {deviation:+.1f} standard errors; Jensen–Shannon divergence "
-        f"{symmetric.value:.2g} nats, {symmetric.lower:.2g} to {symmetric.upper:.2g} ({100 * level:g} %), of 0.69 at most"
+        f"{symmetric.value:.2g} nats, {symmetric.lower:.2g} to {symmetric.upper:.2g} ({100 * level:g} %), "
+        "of 0.69 at most"
     )
 
 

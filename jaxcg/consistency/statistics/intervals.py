@@ -98,7 +98,8 @@ def separable_divergences(drawn: Drawn, sizes: tuple[float, float]) -> list[Dive
     p, q = drawn.shares()
     variances = [shares_and_variances(counts)[1] for counts in drawn.counts]
     p_floor, q_floor = (
-        _floored(share, min(size, counts.sum())) for share, size, counts in zip((p, q), sizes, drawn.counts, strict=True)
+        _floored(share, min(size, counts.sum()))
+        for share, size, counts in zip((p, q), sizes, drawn.counts, strict=True)
     )
     p_alone, q_alone = bool(((p[0] > 0) & (q[0] == 0)).any()), bool(((q[0] > 0) & (p[0] == 0)).any())
     rows = (
@@ -107,19 +108,34 @@ def separable_divergences(drawn: Drawn, sizes: tuple[float, float]) -> list[Dive
         ("Jensen–Shannon", "symmetric", JENSEN_SHANNON, (p, q), float(np.log(2)), False),
     )
     found = [
-        Divergence(name, direction, "nats", *_interval(kind, *sides, variances, drawn.tail), np.nan, most, alone)
+        Divergence(
+            name,
+            direction,
+            "nats",
+            **_interval(kind, *sides, variances, drawn.tail)._asdict(),
+            bias_bound=np.nan,
+            most=most,
+            lower_bound=alone,
+        )
         for name, direction, kind, sides, most, alone in rows
     ]
     # The bias is that of the square of the Hellinger distance, and so is the interval; its root is reported.
-    value, error, lower, upper, bias = _interval(SQUARED_HELLINGER, p, q, variances, drawn.tail)
-    root = np.sqrt(value)
-    error = min(error / (2 * root), float(np.sqrt(upper))) if root > 0 else float(np.sqrt(upper))
-    raw = float(np.sqrt(value + bias)) if value + bias > 0 else 0.0
-    found.append(
-        Divergence("Hellinger", "symmetric", "", float(root), error, *np.sqrt([lower, upper]).tolist(),
-                   raw - float(root), np.nan, 1.0, False)
-    )  # fmt: skip
-    return found
+    square = _interval(SQUARED_HELLINGER, p, q, variances, drawn.tail)
+    root, upper = square.value**0.5, square.upper**0.5
+    hellinger = Divergence(
+        name="Hellinger",
+        direction="symmetric",
+        unit="",
+        value=root,
+        error=min(square.error / (2 * root), upper) if root > 0 else upper,
+        lower=square.lower**0.5,
+        upper=upper,
+        bias=(square.value + square.bias) ** 0.5 - root,
+        bias_bound=np.nan,
+        most=1.0,
+        lower_bound=False,
+    )
+    return [*found, hellinger]
 
 
 def wasserstein_divergence(drawn: Drawn, edges: np.ndarray, periodic: bool, unit: str) -> Divergence:
@@ -134,9 +150,7 @@ def wasserstein_divergence(drawn: Drawn, edges: np.ndarray, periodic: bool, unit
     value, draws = float(values[0]), values[1:]
     apart = carried(p, q, edges, periodic=periodic)[1]
     noise, size = apart[1:].std(axis=0, ddof=1), np.abs(apart[0])
-    bias, most = (
-        float(np.sum(np.diff(edges) * _folding(d, noise))) for d in (size, np.maximum(size - 2 * noise, 0.0))
-    )
+    bias, most = (float(np.sum(np.diff(edges) * _folding(d, noise))) for d in (size, np.maximum(size - 2 * noise, 0.0)))
     bias = min(bias, value)
     low, high = np.quantile(draws, [drawn.tail, 1 - drawn.tail])
     # Draws gain the same bias over the value of all blocks, so that twice that value less a draw has lost it.
@@ -164,7 +178,15 @@ def _folding(size, noise):
     return np.where(noise > 0, noise * gain, 0.0)
 
 
-def _interval(kind: Separable, p, q, variances, tail: float):
+class _Interval(NamedTuple):
+    value: float
+    error: float
+    lower: float
+    upper: float
+    bias: float
+
+
+def _interval(kind: Separable, p, q, variances, tail: float) -> _Interval:
     """Value, error, lower, upper, bias, from shares (1 + resamples, bins).
 
     A divergence is a squared distance near zero: its root scatters alike wherever it is, so that the percentiles of the
@@ -179,7 +201,7 @@ def _interval(kind: Separable, p, q, variances, tail: float):
     low, high = np.quantile(moved, [tail, 1 - tail])
     root = np.sqrt(value)
     lower, upper = max(root - high, 0.0) ** 2, max(root - low, 0.0) ** 2
-    return value, float(draws.std(ddof=1)), float(lower), float(max(upper, value)), raw - value
+    return _Interval(value, float(draws.std(ddof=1)), float(lower), float(max(upper, value)), raw - value)
 
 
 def _floored(share, size: float):
