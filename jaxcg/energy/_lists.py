@@ -34,7 +34,7 @@ def box_leaf(box, cutoff: float | None, what: str) -> Array:
     host = np.asarray(box)
     if host.shape != (3, 3) or not (np.diag(host) > 0).all() or np.abs(np.triu(host, 1)).max() > 1e-6 * host.max():
         raise ValueError(
-            f"{what}: the box must be (3, 3) reduced box vectors in rows, a along x, b in the xy plane, with a positive "
+            f"{what}: the box must be (3, 3) reduced box vectors in rows: a along x, b in the xy plane, a positive "
             "diagonal."
         )
     if cutoff is not None and 2 * cutoff > np.diag(host).min() * (1 + 1e-6):

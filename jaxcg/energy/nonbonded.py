@@ -3,18 +3,8 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.core import Tracer
 
-from ..neighbors import (
-    WIDTH,
-    NeighborTable,
-    make_table,
-    partner_table,
-    sequential_order,
-    spatial_order,
-    suggest_room,
-)
+from ..neighbors import NeighborTable, partner_table
 from ..space import minimum_image
 from ..typing import Array, AtomVectors, Bool, Float, Int, Scalar
 from ..units import COULOMB_CONSTANT
@@ -23,15 +13,13 @@ from ._arrays import leaf
 from ._dispersion import dispersion_correction
 from ._geometry import as_indices, corners, dot, subtract
 from ._incidence import Incidence
+from ._lists import DENSE_ATOMS as _DENSE_ATOMS
+from ._lists import UNLISTED_ATOMS as _UNLISTED_ATOMS
+from ._lists import box_leaf, complete_or_nan, first_table, renewed, stale
 from ._pairs import AllPairs, pair_gradient
 
 #: Squared distance (nm²) below which a pair's energy and U′(r)/r stop growing, so that both stay finite in float32.
 NEAREST = 4e-6
-
-#: Below this many atoms all pairs are compared even with a cutoff: a table would not be faster.
-_DENSE_ATOMS = 300
-#: Up to this many atoms an energy without positions visits all pairs until its first `rebuild`.
-_UNLISTED_ATOMS = 3000
 
 
 class Nonbonded(AbstractAnalyticEnergy):
@@ -118,8 +106,6 @@ class Nonbonded(AbstractAnalyticEnergy):
             raise ValueError("Nonbonded: a periodic box needs a cutoff.")
         if cutoff is not None and switch is not None and not 0 <= switch < cutoff:
             raise ValueError("Nonbonded: the switching distance must lie between 0 and the cutoff.")
-        if box is not None and cutoff is not None and 2 * cutoff > np.diag(np.asarray(box)).min() * (1 + 1e-6):
-            raise ValueError(f"Nonbonded: the cutoff of {cutoff} nm is more than half the box; make it smaller.")
         if dispersion and box is None:
             raise ValueError("Nonbonded: the dispersion correction needs a periodic box.")
         self.charges, self.sigmas, self.epsilons = map(leaf, (charges, sigmas, epsilons))
@@ -127,7 +113,7 @@ class Nonbonded(AbstractAnalyticEnergy):
         self.exception_charge_products = leaf(exception_charge_products, self.charges.dtype)
         self.exception_sigmas = leaf(exception_sigmas, self.charges.dtype)
         self.exception_epsilons = leaf(exception_epsilons, self.charges.dtype)
-        self.box = None if box is None else leaf(box)
+        self.box = None if box is None else box_leaf(box, cutoff, "Nonbonded")
         self.dielectric = leaf(dielectric, self.charges.dtype)
         self.coulomb_constant = leaf(COULOMB_CONSTANT, self.charges.dtype)
         self.incidence = Incidence(exceptions, n_atoms)
@@ -139,7 +125,7 @@ class Nonbonded(AbstractAnalyticEnergy):
         if cutoff is None or not listed or (positions is None and room is None and n_atoms <= _UNLISTED_ATOMS):
             self.pairs = AllPairs(n_atoms, exceptions)
         else:
-            self.pairs = _first_table(n_atoms, cutoff + skin, positions, room, self.excluded, box, self.charges.dtype)
+            self.pairs = first_table(n_atoms, cutoff + skin, positions, room, self.excluded, box, self.charges.dtype)
 
     def rebuild(self, x: AtomVectors) -> "Nonbonded":
         """The same energy with its neighbour table made anew around ``x``.
@@ -150,34 +136,16 @@ class Nonbonded(AbstractAnalyticEnergy):
         if self.excluded is None or self.cutoff is None:
             return self
         radius = self.cutoff + self.skin
-        if not isinstance(self.pairs, NeighborTable):
-            traced = any(isinstance(a, Tracer) for a in (x, self.charges, self.excluded))
-            if traced or not np.isfinite(x).all():
-                return self
-            table = _first_table(len(x), radius, x, None, self.excluded, self.box, self.charges.dtype)
-            return eqx.tree_at(lambda e: e.pairs, self, table)
-        dtype = self.pairs.reference.dtype
-        x = jnp.asarray(x, dtype)
-        room = self.pairs.rows, self.pairs.rows_of_tile.shape[0]
-        table = make_table(x, radius, self.pairs.order, room[0], room[1], self.excluded, self.box)
-        if not isinstance(table.overflow, Tracer) and table.overflow > 0 and np.isfinite(x).all():
-            host = np.asarray(x, np.float64)
-            order = spatial_order(host)
-            box = None if self.box is None else np.asarray(self.box)
-            rows, most = suggest_room(host, radius, order, box)
-            rows, most = max(room[0], rows), max(room[1], most)
-            table = make_table(x, radius, leaf(order), rows, most, self.excluded, self.box)
-        return eqx.tree_at(lambda e: e.pairs, self, table)
+        pairs = renewed(self.pairs, x, radius, self.excluded, self.box, self.charges.dtype)
+        return eqx.tree_at(lambda e: e.pairs, self, pairs)
 
     def stale(self, x: AtomVectors) -> Bool[Array, ""]:
         """Whether an atom has moved by more than half the skin, so that `rebuild` is due."""
-        if not isinstance(self.pairs, NeighborTable):
-            return jnp.asarray(False)
-        return self.pairs.moved(x, 0.5 * self.skin)
+        return stale(self.pairs, x, self.skin)
 
     def with_box(self, box: Array) -> "Nonbonded":
         """The same energy in another periodic box; one without a box returns itself."""
-        return self if self.box is None else eqx.tree_at(lambda e: e.box, self, jnp.asarray(box))
+        return self if self.box is None else eqx.tree_at(lambda e: e.box, self, box_leaf(box, self.cutoff, "Nonbonded"))
 
     def energy_and_gradient(self, x: AtomVectors) -> tuple[Scalar, Array]:
         """Energy (kJ/mol) and gradient (kJ/mol/nm) at ``x``."""
@@ -187,10 +155,7 @@ class Nonbonded(AbstractAnalyticEnergy):
         if self.dispersion and self.box is not None and self.cutoff is not None:
             sigmas, epsilons, box = (a.astype(x.dtype) for a in (self.sigmas, self.epsilons, self.box))
             energy = energy + dispersion_correction(sigmas, epsilons, box, self.cutoff, self.switch)
-        if isinstance(self.pairs, NeighborTable):
-            # An incomplete table must not look like an answer.
-            incomplete = self.pairs.overflow > 0
-            energy, gradient = jnp.where(incomplete, jnp.nan, energy), jnp.where(incomplete, jnp.nan, gradient)
+        energy, gradient = complete_or_nan(self.pairs, energy, gradient)
         return energy, gradient + exception_gradient
 
     def _pair_sum(self, x: Array) -> tuple[Scalar, Array]:
@@ -292,25 +257,3 @@ def safe_sqrt(a: Array) -> Array:
     """Square root whose derivative at zero is zero instead of infinite."""
     positive = a > 0
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, a, 1.0)), 0.0)
-
-
-def _first_table(n_atoms, radius, positions, room, excluded, box, dtype) -> NeighborTable:
-    """The first neighbour table; without positions an empty one that counts as overflowed."""
-    if positions is not None:
-        host = np.asarray(positions, np.float64)
-        order = spatial_order(host)
-        room = suggest_room(host, radius, order, box) if room is None else room
-        box = None if box is None else leaf(box, dtype)
-        return make_table(leaf(positions, dtype), radius, leaf(order), room[0], room[1], excluded, box)
-    rows, most = (8, 1) if room is None else room
-    order = sequential_order(n_atoms)
-    return NeighborTable(
-        order=leaf(order),
-        place=leaf(np.arange(n_atoms, dtype=np.int32)),
-        tile=leaf(np.zeros(rows, np.int32)),
-        sources=leaf(np.zeros((rows, WIDTH), np.int32)),
-        words=leaf(np.zeros((rows, WIDTH), np.uint32)),
-        rows_of_tile=leaf(np.full((most, len(order)), rows, np.int32)),
-        reference=leaf(np.zeros((n_atoms, 3), dtype)),
-        overflow=leaf(np.int32(1)),
-    )

@@ -127,9 +127,9 @@ class PairEnergy(AbstractAnalyticEnergy):
         Raises:
             ValueError: the cutoff is more than half the box.
         """
-        return (
-            self if self.box is None else eqx.tree_at(lambda e: e.box, self, box_leaf(box, self.cutoff, "PairEnergy"))
-        )
+        if self.box is None:
+            return self
+        return eqx.tree_at(lambda e: e.box, self, box_leaf(box, self.cutoff, "PairEnergy"))
 
     def energy_and_gradient(self, x: AtomVectors) -> tuple[Scalar, Array]:
         """Energy (kJ/mol) and gradient (kJ/mol/nm) at ``x``."""

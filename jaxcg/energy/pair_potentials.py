@@ -109,11 +109,8 @@ class LennardJones(AbstractPairPotential):
         # By parts: ∫ r³ w′ dr = [r³ w] − 3 ∫ r² w dr, where w = u_whole − u has a step only at a sharp cutoff.
         virial = -3.0 * energy
         if self.switch is None:
-            virial = (
-                virial
-                - self.cutoff**3
-                * _lennard_jones(jnp.asarray(self.cutoff, self.sigma.dtype), self.sigma, self.epsilon)[0]
-            )
+            end = jnp.asarray(self.cutoff, self.sigma.dtype)
+            virial = virial - end**3 * _lennard_jones(end, self.sigma, self.epsilon)[0]
         return energy, virial
 
 

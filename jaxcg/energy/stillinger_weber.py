@@ -186,11 +186,10 @@ class StillingerWeberTriplets(AbstractAnalyticEnergy):
             )
             wtw, vw = dot(w, tw), dot(v_both, w)
             along = slope * (wtw - 2.0 * cosine * vw + cosine**2 * s_both - 2.0 * (1.0 - cosine) ** 2 * f)
-            # ∂/∂d of f w wᵀ and f w, across w.
+            # What turns w: f (T w − c V), of which only the part across w counts.
             across = 2.0 * f * inverse
-            return tuple(
-                along * w[k] + across * (tw[k] - wtw * w[k] - cosine * (v_both[k] - vw * w[k])) for k in range(3)
-            )
+            rest = along - across * (wtw - cosine * vw)
+            return tuple(rest * w[k] + across * (tw[k] - cosine * v_both[k]) for k in range(3))
 
         gradient = scale * jnp.stack(row_sums(forces, (*points, s, *v, *t), self.pairs), axis=-1)
         energy, gradient = complete_or_nan(self.pairs, energy, gradient)
