@@ -1,5 +1,6 @@
 """Free energies of several states against closed forms, with errors that cover for correlated samples too."""
 
+import importlib.util
 import sys
 
 import jax
@@ -17,6 +18,8 @@ from jaxcg.consistency.free_energy.multistate import covariance_of_sum
 from jaxcg.errors import InputError
 from jaxcg.io.multistate_solver import numpy_pymbar
 from jaxcg.units import GAS_CONSTANT
+
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("pymbar") is None, reason="pymbar is not installed")
 
 T = 300.0
 KT = GAS_CONSTANT * T
@@ -77,10 +80,10 @@ def test_errors_of_independent_samples_are_those_of_pymbar():
     np.testing.assert_allclose(np.diag(covariance_of_sum(found.influences)), found.error**2, rtol=1e-9, atol=1e-15)
 
 
-@pytest.mark.parametrize("memory", [0.0, 0.9])
+@pytest.mark.parametrize("memory", [pytest.param(0.0, marks=pytest.mark.slow), 0.9])
 def test_errors_cover(memory):
     z = []
-    for seed in range(60):
+    for seed in range(50):
         found = solve(np.random.default_rng(seed), (500, 500, 500), memory)
         z.append(((found.reduced - EXACT) / np.where(found.error > 0, found.error, 1))[1:])
     # Three numbers of one solution are correlated: about a hundred independent ones.

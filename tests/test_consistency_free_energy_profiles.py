@@ -1,5 +1,7 @@
 """Potentials of mean force from mean forces against closed forms, and how profiles are compared."""
 
+import importlib.util
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -29,6 +31,7 @@ from jaxcg.units import GAS_CONSTANT
 T = 300.0
 KT = GAS_CONSTANT * T
 DRAWS = (2, 300)
+needs_pymbar = pytest.mark.skipif(importlib.util.find_spec("pymbar") is None, reason="pymbar is not installed")
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +104,7 @@ def test_exact_forces_give_exact_profiles(problem):
     assert abs(found.value[-1]) < 2e-5 * scale
 
 
+@needs_pymbar
 @pytest.mark.parametrize("noise", [None, 0.05])
 def test_acceptance_ratio_between_beads(x64, noise):
     problem = Gaussian(dtype=np.float64, noise=noise)
@@ -111,7 +115,6 @@ def test_acceptance_ratio_between_beads(x64, noise):
     assert found.value == pytest.approx(exact, abs=4 * found.error + 1e-9)
     assert abs(exact) > 4 * found.error
     if noise is None:
-        # The displacement keeps the shape of a Gaussian fibre up to a linear term, which has no average here.
         with pytest.raises(ValueError, match="different maps"):
             posterior_free_energy_difference(
                 here, there, first, eqx.tree_at(lambda p: p.mapping, second, LinearMap.slice([0, 1, 2], 8))
@@ -122,6 +125,7 @@ def test_acceptance_ratio_between_beads(x64, noise):
         )
 
 
+@needs_pymbar
 def test_acceptance_ratio_between_energies_and_noises(x64):
     # ∫ exp(−U/kT) N(y; M x, σ²) dx of two quadratics: determinants and all.
     problem = Gaussian(dtype=np.float64, noise=0.05)
@@ -157,6 +161,7 @@ def distance(x):
     return jnp.linalg.norm(x[1] - x[0])
 
 
+@pytest.mark.slow
 def test_the_distance_of_two_atoms(x64):
     # W(r) = U(r) − 2 kT ln r: the Jacobian of the sphere is in the density.
     rng = np.random.default_rng(4)
