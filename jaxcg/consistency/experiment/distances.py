@@ -142,7 +142,7 @@ def dipolar_kernel(times: Float[Array | np.ndarray, " times"], r: Float[Array | 
         r: (points,) nm, positive.
 
     Returns:
-        (times, points); one at t = 0. Right to 1e-6 for |ω t| up to 450 rad: 4.6 µs at 1.5 nm, and longer farther apart.
+        (times, points); one at t = 0. Right to 1e-6 for |ω t| up to 450 rad: 4.6 µs at 1.5 nm.
 
     Source: Pake, J. Chem. Phys. 16, 327 (1948).
     """

@@ -11,6 +11,7 @@ Source: Gull & Daniell, Nature 272, 686 (1978); Hummer & Köfinger, J. Chem. Phy
 & Lindorff-Larsen, Methods Mol. Biol. 2112, 219 (2020).
 """
 
+import functools
 import warnings
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
@@ -160,7 +161,7 @@ def reweight_to_data(
             f"reweight_to_data: bounds must be 'value', 'upper' or 'lower' for each of {len(measured)} data."
         )
     prior = prior / prior.sum()
-    found = maximum_entropy_weights(frames, measured, errors, theta, prior=prior, bounds=bounds)
+    found = _solved(frames, measured, errors, float(theta), prior, None if bounds is None else tuple(bounds))
     weights, multipliers = (np.asarray(each, np.float64) for each in found)
     weights = weights / weights.sum()
 
@@ -286,6 +287,12 @@ def confidence_curve(
     return ConfidenceCurve(np.asarray(thetas, np.float64), *(np.asarray(column) for column in columns))
 
 
+@functools.partial(jax.jit, static_argnames="bounds")
+def _solved(computed, measured, errors, theta, prior, bounds):
+    """Compiled once for all data sets of one size."""
+    return maximum_entropy_weights(computed, measured, errors, theta, prior=prior, bounds=bounds)
+
+
 def _newton(weights, slope, held, z, logarithm, theta, least, most, start):
     """Minimum of the dual: Newton's steps among the multipliers that are free, halved until they go down."""
     tiny = 8 * jnp.finfo(z.dtype).eps
@@ -298,7 +305,8 @@ def _newton(weights, slope, held, z, logarithm, theta, least, most, start):
         at, value, count, _ = state
         w, rate, fixed = weights(at), slope(at), held(at)
         centered = z - jnp.matmul(w, z, precision="highest")
-        hessian = jnp.matmul((w[:, None] * centered).T, centered, precision="highest") + theta * jnp.eye(z.shape[1])
+        hessian = jnp.matmul((w[:, None] * centered).T, centered, precision="highest")
+        hessian = hessian + theta * jnp.eye(z.shape[1], dtype=z.dtype)
         free = ~fixed
         hessian = jnp.where(free[:, None] & free[None], hessian, jnp.eye(z.shape[1], dtype=z.dtype))
         direction = -jnp.linalg.solve(hessian, jnp.where(free, rate, 0))
