@@ -109,7 +109,11 @@ def add_parser(verbs) -> None:
         help="Jensen–Shannon divergence that is right (0.01)",
     )
     what.add_argument(
-        "--curve-tolerance", type=positive, default=0.05, metavar="R", help="∫|Δg|/∫g that is right (0.05)"
+        "--curve-tolerance",
+        type=positive,
+        default=0.05,
+        metavar="R",
+        help="relative difference of g(r) that is right (0.05)",
     )
     what.add_argument(
         "--pressure-tolerance", type=positive, default=100.0, metavar="BAR", help="difference that is right (100)"

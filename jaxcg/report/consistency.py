@@ -9,7 +9,8 @@ import numpy as np
 from scipy.special import ndtri
 
 from ..consistency.criteria import Finding
-from ..io.consistency.check import BondedComparison, ConsistencyCheck, CurveComparison
+from ..io.consistency.check import ConsistencyCheck
+from ..io.consistency.compare import BondedComparison, CurveComparison, expected_pairs
 from ..io.writers import write_text
 from ..units import BAR, thermal_energy
 from . import consistency_figures as figures
@@ -141,7 +142,7 @@ def _verdicts(found: ConsistencyCheck) -> dict:
 
 
 def _short(name: str) -> str:
-    for long in ("Jensen–Shannon divergence of ", "relative area between the curves of ", ", model − reference,"):
+    for long in ("Jensen–Shannon divergence of ", "relative difference of ", ", model − reference,"):
         name = name.replace(long, "")
     return name if len(name) < 40 else name[:38] + " …"
 
@@ -151,8 +152,8 @@ def _radial_section(found: ConsistencyCheck) -> dict:
     z = _quantile(found)
     for each in found.curves:
         curves = [(one.value, _half(one.error, z)) for one in (each.reference, each.model)]
-        svg = figures.radial(each.name, each.reference.centers, curves)
-        pictures.append(picture(f"g(r) {each.name}", _area(each), svg))
+        svg = figures.radial(each.name, each.reference.centers, curves, 1.15 * each.highest)
+        pictures.append(picture(f"g(r) {each.name}", _difference(each), svg))
         if found.settings.temperature is not None:
             kt = thermal_energy(found.settings.temperature)
             logarithms = []
@@ -171,14 +172,13 @@ def _radial_section(found: ConsistencyCheck) -> dict:
     rows = [
         [
             each.name,
-            f"{each.area.value:.3g}",
-            f"{max(each.area.lower, 0.0):.3g} to {each.area.upper:.3g}",
-            f"{each.area.bias:.2g}",
-            *(f"{_first_peak(one)}" for one in (each.reference, each.model)),
+            f"{each.difference.value:.3g}",
+            f"{each.difference.lower:.3g} to {each.difference.upper:.3g}",
+            *(_highest(one) for one in (each.reference, each.model)),
         ]
         for each in found.curves
     ]
-    head = ["pair", "∫|Δg|/∫g", "interval", "of it noise", "highest of the reference", "of the model"]
+    head = ["pair", "√(∫Δg²/∫g²)", "interval", "highest of the reference", "of the model"]
     return {
         "anchor": "radial",
         "name": "Radial distributions",
@@ -188,12 +188,14 @@ def _radial_section(found: ConsistencyCheck) -> dict:
     }
 
 
-def _area(each: CurveComparison) -> str:
-    return f"∫|Δg| dr / ∫g dr = {each.area.value:.3g} ({max(each.area.lower, 0.0):.3g} to {each.area.upper:.3g})."
+def _difference(each: CurveComparison) -> str:
+    value, lower, upper = each.difference
+    return f"Relative difference √(∫Δg² dr / ∫g² dr) = {value:.3g} ({lower:.3g} to {upper:.3g})."
 
 
-def _first_peak(one) -> str:
-    top = int(np.argmax(one.value))
+def _highest(one) -> str:
+    # Chance pairs at r = 0, where shells hold next to nothing, are no peak.
+    top = int(np.argmax(np.where(expected_pairs(one) > 1, one.value, 0.0)))
     return f"{one.value[top]:.3g} at {one.centers[top]:.3g} nm"
 
 

@@ -9,23 +9,24 @@ from .drawing import BLUE, GRAY, ORANGE, svg
 #: Reference and model.
 _COLORS = (BLUE, ORANGE)
 _NAMES = ("reference", "model")
-#: Half-width of a band and value, (points,), of reference and model.
+#: Values and half-widths of their bands, (points,), of reference and model.
 Curves = Sequence[tuple[np.ndarray, np.ndarray]]
 
 
-def radial(name: str, r, curves: Curves) -> str:
+def radial(name: str, r, curves: Curves, top: float) -> str:
     """g(r) of reference and model with their bands.
 
     Arguments:
         name: the pair of kinds.
         r: (points,) nm.
         curves: values and half-widths of the bands, of reference and model.
+        top: where the ordinate ends.
     """
 
     def draw(figure, axes):
         axes.axhline(1, color=GRAY, lw=0.8)
         _overlay(axes, r, curves)
-        axes.set(xlabel="r / nm", ylabel="g(r)", xlim=(0, r[-1]), ylim=(0, None))
+        axes.set(xlabel="r / nm", ylabel="g(r)", xlim=(0, r[-1]), ylim=(0, top))
         axes.legend(loc="upper right")
 
     return svg(draw, f"Radial distribution {name}")

@@ -38,10 +38,9 @@ def summarize_consistency(found: ConsistencyCheck, *, title: str, settings: Mapp
         "radial": [
             {
                 "pair": each.name,
-                "relative_area": _number(each.area.value),
-                "relative_area_lower": _number(each.area.lower),
-                "relative_area_upper": _number(each.area.upper),
-                "bias": _number(each.area.bias),
+                "relative_difference": _number(each.difference.value),
+                "relative_difference_lower": _number(each.difference.lower),
+                "relative_difference_upper": _number(each.difference.upper),
             }
             for each in found.curves
         ],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,26 +13,18 @@ from ...consistency.criteria import (
     SAME_DISTRIBUTION,
     SAME_PRESSURE,
     Criterion,
+    Finding,
     criterion,
     finding,
     pair_representability,
     structural_consistency,
     thermodynamic_consistency,
 )
-from ...consistency.free_energy import FreeEnergyProfile, profile_deviation
-from ...consistency.statistics import (
-    BootstrapEstimate,
-    DistributionComparison,
-    Estimate,
-    block_means,
-    compare_histograms,
-    curve_difference,
-    too_uncertain,
-)
-from ...consistency.statistics.binning import independent_blocks
-from ...consistency.structure import BondedDistribution, RadialDistribution
+from ...consistency.statistics import Estimate, too_uncertain
+from ...consistency.structure import RadialDistribution
 from ...errors import InputError
-from ...units import BAR, GAS_CONSTANT
+from ...units import BAR
+from .compare import BondedComparison, CurveComparison, compare_bonded, compare_radial
 from .coordinates import bonded_groups, chosen_pairs
 from .ensembles import Ensemble
 from .measure import Measured, Plan, bonded_limits, default_r_max, measure
@@ -61,7 +53,7 @@ class CheckSettings:
         compare_pairs: whether g(r) is compared at all.
         within: count pairs within molecules too.
         distribution_tolerance: largest Jensen–Shannon divergence of a bonded distribution, nats.
-        curve_tolerance: largest relative area between two g(r).
+        curve_tolerance: largest relative difference of two g(r).
         pressure_tolerance: largest difference of pressures, kJ/mol/nm³.
         level: of confidence intervals.
         steps: of the run of the model at each density of the reference's equation of state; 0: none.
@@ -84,38 +76,6 @@ class CheckSettings:
     steps: int = 0
     time_step: float = 0.002
     seed: int = 0
-
-
-@dataclass(frozen=True)
-class CurveComparison:
-    """g(r) of reference and model.
-
-    Arguments:
-        name: the pair of kinds.
-        reference, model: the distributions.
-        area: ∫|Δg| dr / ∫g dr with its interval.
-    """
-
-    name: str
-    reference: RadialDistribution
-    model: RadialDistribution
-    area: BootstrapEstimate
-
-
-@dataclass(frozen=True)
-class BondedComparison:
-    """A bond, angle or dihedral of reference and model.
-
-    Arguments:
-        reference, model: the distributions.
-        found: their divergences and verdict.
-        deviation: mean square of the difference of the potentials of mean force over (kT)²; None without temperature.
-    """
-
-    reference: BondedDistribution
-    model: BondedDistribution
-    found: DistributionComparison
-    deviation: Estimate | None
 
 
 @dataclass(frozen=True)
@@ -193,9 +153,20 @@ def check_model(
     found = measure(reference, plan, progress=progress), measure(model, plan, pressure=pressure, progress=progress)
     if progress is not None:
         progress("comparing", 0, 1)
-    curves = [_compare_radial(found[0].radial[pair], found[1].radial[pair], settings) for pair in plan.pairs]
+    curves = [
+        compare_radial(found[0].radial[pair], found[1].radial[pair], level=settings.level, seed=settings.seed)
+        for pair in plan.pairs
+    ]
     bonded = [
-        _compare_bonded(title, found[0].bonded[title], found[1].bonded[title], settings) for title in found[0].bonded
+        compare_bonded(
+            title,
+            found[0].bonded[title],
+            found[1].bonded[title],
+            temperature=settings.temperature,
+            level=settings.level,
+            seed=settings.seed,
+        )
+        for title in found[0].bonded
     ]
     for each in bonded:
         for side, one in (("reference", each.reference), ("model", each.model)):
@@ -212,12 +183,7 @@ def check_model(
             isotherms = compare_isotherms(states, model_states, settings.temperature or 300.0)
         else:
             notes.append("the model has no equation of state: give --model-equation, or --potential and --run-steps")
-    structure = structural_consistency(
-        [each.found for each in bonded],
-        {f"g(r) {each.name}": each.area for each in curves},
-        tolerance=settings.distribution_tolerance,
-        curve_tolerance=settings.curve_tolerance,
-    )
+    structure = _structure(bonded, curves, settings)
     criteria = (
         structure,
         _thermodynamics(found, isotherms, settings, notes),
@@ -266,53 +232,27 @@ def _plan(reference: Ensemble, model: Ensemble, settings: CheckSettings) -> tupl
     ), notes
 
 
-def _compare_radial(reference: RadialDistribution, model: RadialDistribution, settings: CheckSettings):
-    area = curve_difference(
-        block_means(reference.series),
-        block_means(model.series),
-        reference.centers,
-        level=settings.level,
-        seed=settings.seed,
-    )
-    return CurveComparison("–".join(reference.types), reference, model, area)
-
-
-def _compare_bonded(title: str, reference: BondedDistribution, model: BondedDistribution, settings: CheckSettings):
-    first, second = (
-        independent_blocks([one.series * np.diff(one.edges) * one.terms * one.frames_per_block])
-        for one in (reference, model)
-    )
-    try:
-        found = compare_histograms(
-            first,
-            second,
-            reference.edges,
-            name=title,
-            unit="nm" if reference.kind == "bond" else "rad",
-            periods=2 * np.pi if reference.kind == "dihedral" else None,
-            level=settings.level,
-            seed=settings.seed,
+def _structure(
+    bonded: Sequence[BondedComparison], curves: Sequence[CurveComparison], settings: CheckSettings
+) -> Criterion:
+    """Bonded distributions by their Jensen–Shannon divergence, g(r) by its relative difference."""
+    whole = structural_consistency([each.found for each in bonded], tolerance=settings.distribution_tolerance)
+    radial = [
+        _undecided_by_noise(
+            finding(f"relative difference of g(r) {each.name}", *each.difference, settings.curve_tolerance)
         )
-    except ValueError as error:
-        raise InputError(str(error)) from error
-    deviation = None
-    if settings.temperature is not None:
-        profiles = [_profile(one, settings.temperature) for one in (model, reference)]
-        deviation = profile_deviation(profiles[0], profiles[1])
-    return BondedComparison(reference, model, found, deviation)
+        for each in curves
+    ]
+    return criterion(whole.question, [*whole.findings, *radial])
 
 
-def _profile(one: BondedDistribution, temperature: float) -> FreeEnergyProfile:
-    """−kT ln p with the covariance of blocks; the Jacobian, in both, cancels in a difference."""
-    kt = GAS_CONSTANT * temperature
-    blocks = block_means(one.series)
-    seen = one.value > 0
-    with np.errstate(divide="ignore", invalid="ignore"):
-        value = np.where(seen, -kt * np.log(one.value), np.inf)
-        scaled = kt * (blocks - blocks.mean(axis=0)) / one.value
-    scaled = np.where(seen, scaled, np.nan)
-    covariance = scaled.T @ scaled / (len(blocks) * (len(blocks) - 1))
-    return FreeEnergyProfile(one.centers, value, covariance, temperature)
+def _undecided_by_noise(one: Finding) -> Finding:
+    """A distance that may be zero is held up by noise alone, which falls as 1/√frames: so many more frames decide."""
+    if one.answer != "undecided" or one.lower > 0 or not np.isfinite(one.upper):
+        return one
+    factor = (one.upper / one.tolerance) ** 2
+    words = f"{one.words.rpartition(': ')[0]}: across it; about {max(factor, 1.1):.2g} times the frames would decide"
+    return replace(one, words=words)
 
 
 def _few_samples(curves: Sequence[CurveComparison]) -> list[str]:
