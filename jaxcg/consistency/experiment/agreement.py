@@ -130,9 +130,8 @@ def compare_with_data(
     z, slope = value_and_slope(misfit, mean)
     runs = series if isinstance(series, list | tuple) else [series]
     # The share of each frame in every deviation; its mean is zero, its blocks show the scatter of the average.
-    shares = [
-        np.tensordot(np.asarray(run, np.float64) - mean, slope, axes=(range(1, mean.ndim + 1),) * 2) for run in runs
-    ]
+    inner = list(range(1, mean.ndim + 1))
+    shares = [np.tensordot(np.asarray(run, np.float64) - mean, slope, axes=(inner, inner)) for run in runs]
     scatter = np.asarray(block_average(shares).error)
     moved = block_average([share @ z * (2 / freedom) for share in shares])
     factor, constant = scale_and_background(computed, measured, errors, scale=scale, background=background)

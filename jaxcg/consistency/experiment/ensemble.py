@@ -80,8 +80,8 @@ def function_of_averages(function: Callable[[Array], Array], series: Any) -> Est
 
 def value_and_slope(function: Callable[[Array], Array], mean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """``function(mean)`` and its Jacobian, in NumPy."""
-    mean = jnp.asarray(mean)
-    return np.asarray(function(mean), np.float64), np.asarray(jax.jacrev(function)(mean), np.float64)
+    point = jnp.asarray(mean)
+    return np.asarray(function(point), np.float64), np.asarray(jax.jacrev(function)(point), np.float64)
 
 
 def _runs(series) -> Sequence[np.ndarray]:

@@ -1,6 +1,6 @@
 """Three-bond scalar couplings from dihedral angles: the Karplus relation."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -68,7 +68,7 @@ class ScalarCouplings(eqx.Module):
         """(couplings,) Hz of positions ``x`` (atoms, 3) in nm, molecules whole."""
         x = jnp.asarray(x)
         a, b, c, offset = self.coefficients.astype(x.dtype).T
-        p0, p1, p2, p3 = corners(x, self.dihedrals)
+        p0, p1, p2, p3 = corners(x, cast(Any, self.dihedrals))
         cosine, sine, _ = dihedral(p0, p1, p2, p3)
         turned = cosine * jnp.cos(offset) - sine * jnp.sin(offset)
         return a * turned**2 + b * turned + c

@@ -151,8 +151,8 @@ def reweight_to_data(
     """
     measured, errors = checked_data(measured, errors, "reweight_to_data")
     frames = _frames(computed, measured.size)
-    prior = np.full(len(frames), 1 / len(frames)) if prior is None else np.asarray(prior, np.float64)
-    if prior.shape != (len(frames),) or not np.all(prior > 0) or not np.all(np.isfinite(prior)):
+    initial = np.full(len(frames), 1 / len(frames)) if prior is None else np.asarray(prior, np.float64)
+    if initial.shape != (len(frames),) or not np.all(initial > 0) or not np.all(np.isfinite(initial)):
         raise ValueError(f"reweight_to_data: prior weights must be {len(frames)} positive numbers, one for each frame.")
     if not theta > 0:
         raise ValueError(f"reweight_to_data: theta is {theta}; it must be positive (large: trust the ensemble).")
@@ -160,21 +160,21 @@ def reweight_to_data(
         raise ValueError(
             f"reweight_to_data: bounds must be 'value', 'upper' or 'lower' for each of {len(measured)} data."
         )
-    prior = prior / prior.sum()
-    found = _solved(frames, measured, errors, float(theta), prior, None if bounds is None else tuple(bounds))
+    initial = initial / initial.sum()
+    found = _solved(frames, measured, errors, float(theta), initial, None if bounds is None else tuple(bounds))
     weights, multipliers = (np.asarray(each, np.float64) for each in found)
     weights = weights / weights.sum()
 
-    before, after = ((w @ frames - measured) / errors for w in (prior, weights))
-    effective, effective_before = (1 / float(w @ w) for w in (weights, prior))
+    before, after = ((w @ frames - measured) / errors for w in (initial, weights))
+    effective, effective_before = (1 / float(w @ w) for w in (weights, initial))
     share = effective / effective_before
     size = float(np.nanmin(np.append(np.asarray(block_average(computed).effective_sample_size), len(frames)))) * share
     collapsed = share < COLLAPSED or effective < min(FEWEST, 0.5 * effective_before)
     if collapsed:
         warnings.warn(
             f"reweight_to_data: the weight is carried by {effective:.3g} of {len(frames)} frames (share {share:.2g}, "
-            f"relative entropy {_relative_entropy(weights, prior):.2f} nats) at theta {theta:g}; averages are those of "
-            "these frames. Use a larger theta, or sample where the data are.",
+            f"relative entropy {_relative_entropy(weights, initial):.2f} nats) at theta {theta:g}; averages are those "
+            "of these frames. Use a larger theta, or sample where the data are.",
             CollapsedWeights,
             stacklevel=2,
         )
@@ -184,7 +184,7 @@ def reweight_to_data(
         averages=weights @ frames,
         initial_chi_squared=float(np.mean(_broken(before, bounds) ** 2)),
         chi_squared=float(np.mean(_broken(after, bounds) ** 2)),
-        relative_entropy=_relative_entropy(weights, prior),
+        relative_entropy=_relative_entropy(weights, initial),
         effective_frames=effective,
         share=share,
         effective_sample_size=size,
@@ -344,7 +344,7 @@ def _frames(computed: Any, data: int) -> np.ndarray:
     return frames
 
 
-def _broken(deviation: np.ndarray, bounds: Sequence[Bound] | None) -> np.ndarray:
+def _broken(deviation: Any, bounds: Sequence[Bound] | None) -> np.ndarray:
     """Deviations as they count: of bounds only what goes beyond them."""
     if bounds is None:
         return deviation
