@@ -198,7 +198,10 @@ def test_tetrahedral_order():
     cells = np.stack(np.meshgrid(*[np.arange(2)] * 3, indexing="ij"), -1).reshape(-1, 1, 3)
     x, box = 0.543 * (cells + corner).reshape(-1, 3), np.eye(3) * 1.086
     near = nearest_neighbors(x, box, 4)
-    np.testing.assert_allclose(tetrahedral_order(x, near, box), 1.0, atol=1e-5)
+    np.testing.assert_allclose(tetrahedral_order(x, near, box), 1.0, atol=1e-12)
+    # Of a regular tetrahedron q has its maximum.
+    slope = jax.grad(lambda x: tetrahedral_order(x, near, box).sum())(jax.numpy.asarray(x))
+    np.testing.assert_allclose(slope, 0.0, atol=1e-4)
     rng = np.random.default_rng(7)
     gas = [(rng.uniform(0, 1, (150, 3)) @ TILTED, TILTED) for _ in range(20)]
     found = tetrahedral_distribution(gas, bins=30, limits=(-3.0, 1.0))

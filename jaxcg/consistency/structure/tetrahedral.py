@@ -1,6 +1,7 @@
 """Tetrahedral order around every point: 1 in a perfect tetrahedron, 0 on average in an ideal gas."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +16,7 @@ def tetrahedral_order(
     x: Float[Array | np.ndarray, "points 3"],
     neighbors: Int[Array | np.ndarray, "points 4"],
     box: Float[Array | np.ndarray, "3 3"] | None = None,
-) -> Float[Array, " points"]:
+) -> Float[Array | np.ndarray, " points"]:
     """q = 1 − ⅜ Σ_{j<k} (cos ψ_jk + ⅓)² over the angles between a point's four nearest neighbours; differentiable.
 
     Arguments:
@@ -24,18 +25,18 @@ def tetrahedral_order(
         box: (3, 3) box vectors as rows, nm; None for positions as they are.
 
     Returns:
-        (points,) q, between −3 and 1.
+        (points,) q, between −3 and 1; NumPy if ``x`` is.
 
     Source: Errington & Debenedetti, Nature 409, 318 (2001).
     """
-    x = jnp.asarray(x)
+    xp: Any = np if isinstance(x, np.ndarray) else jnp
     d = x[neighbors] - x[:, None]
     if box is not None:
-        d = nearest_image(d, jnp.asarray(box, x.dtype))
-    d = d / jnp.sqrt(jnp.sum(d * d, axis=-1, keepdims=True))
-    cosine = jnp.einsum("pic,pjc->pij", d, d, precision="highest")
+        d = nearest_image(d, xp.asarray(box, x.dtype))
+    d = d / xp.sqrt(xp.sum(d * d, axis=-1, keepdims=True))
     first, second = np.triu_indices(4, 1)
-    return 1.0 - 0.375 * jnp.sum((cosine[:, first, second] + 1 / 3) ** 2, axis=-1)
+    cosine = xp.sum(d[:, first] * d[:, second], axis=-1)
+    return 1.0 - 0.375 * xp.sum((cosine + 1 / 3) ** 2, axis=-1)
 
 
 def tetrahedral_distribution(
@@ -56,5 +57,6 @@ def tetrahedral_distribution(
     """
     accumulator = HistogramAccumulator(limits, bins)
     for x, box in frames:
-        accumulator.add(np.asarray(tetrahedral_order(np.asarray(x), nearest_neighbors(x, box, 4), box)))
+        x = np.asarray(x, np.float64)
+        accumulator.add(np.asarray(tetrahedral_order(x, nearest_neighbors(x, box, 4), box)))
     return accumulator.result()
