@@ -137,7 +137,7 @@ class Nonbonded(AbstractAnalyticEnergy):
             return self
         radius = self.cutoff + self.skin
         pairs = renewed(self.pairs, x, radius, self.excluded, self.box, self.charges.dtype)
-        return eqx.tree_at(lambda e: e.pairs, self, pairs)
+        return self if pairs is self.pairs else eqx.tree_at(lambda e: e.pairs, self, pairs)
 
     def stale(self, x: AtomVectors) -> Bool[Array, ""]:
         """Whether an atom has moved by more than half the skin, so that `rebuild` is due."""

@@ -115,7 +115,7 @@ class PairEnergy(AbstractAnalyticEnergy):
         if self.excluded is None:
             return self
         pairs = renewed(self.pairs, x, self._radius, self.excluded, self.box, self._dtype)
-        return eqx.tree_at(lambda e: e.pairs, self, pairs)
+        return self if pairs is self.pairs else eqx.tree_at(lambda e: e.pairs, self, pairs)
 
     def stale(self, x: AtomVectors) -> Bool[Array, ""]:
         """Whether an atom has moved by more than half the skin, so that `rebuild` is due."""

@@ -138,7 +138,7 @@ class StillingerWeberTriplets(AbstractAnalyticEnergy):
         if not self.listed:
             return self
         pairs = renewed(self.pairs, x, self.cutoff + self.skin, None, self.box, self.epsilon.dtype)
-        return eqx.tree_at(lambda e: e.pairs, self, pairs)
+        return self if pairs is self.pairs else eqx.tree_at(lambda e: e.pairs, self, pairs)
 
     def stale(self, x: AtomVectors) -> Bool[Array, ""]:
         """Whether an atom has moved by more than half the skin, so that `rebuild` is due."""
