@@ -1,4 +1,4 @@
-"""Iterative Boltzmann inversion where the simulation is replaced by equations that can be solved."""
+"""Pair potentials from g(r), where the simulation is replaced by equations that can be solved."""
 
 import jax
 import jax.numpy as jnp
@@ -111,6 +111,21 @@ def test_the_response_of_a_liquid_takes_one_step(fluid, x64):
     slow = BoltzmannInversion(R[SHORT], whole[SHORT], temperature=TEMPERATURE, least=1e-6)
     left, _ = slow.step(jnp.asarray(wrong[SHORT]), hypernetted(wrong, density)[SHORT])
     assert np.abs(left - truth)[seen.start :].max() > 0.05 * THERMAL
+
+
+def test_the_end_of_a_rdf_in_a_finite_box_is_taken_off(fluid, x64):
+    truth, density, _ = fluid
+    whole = hypernetted(table(truth), density)
+    shells = 4 * np.pi / 3 * np.diff((SPACING * np.arange(513)) ** 3)
+    structure = 1 + density * np.sum(shells * (whole - 1))
+    points = 8000
+    found = HypernettedInversion(
+        R, whole, temperature=TEMPERATURE, density=density, points=points, cutoff=R[SHORT][-1] + 1e-3
+    )
+    raised = found._correlation(jnp.asarray(whole + (1 - structure) / points))
+    np.testing.assert_allclose(raised, whole - 1, atol=1e-9)
+    with pytest.raises(ValueError, match="middles of bins"):
+        HypernettedInversion(R + 0.1, whole, temperature=TEMPERATURE, density=density)
 
 
 def test_the_ramp_closes_the_gap_of_the_pressure(fluid, x64):
