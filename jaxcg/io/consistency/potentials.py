@@ -80,8 +80,9 @@ def read_pair_table(path: str | os.PathLike) -> PairTable:
         raise InputError(f"{path}: holds {len(r)} rows; a table of a potential has {_FEWEST} at least.")
     step = (r[-1] - r[0]) / (len(r) - 1)
     off = np.abs(np.diff(r) - step)
-    if step <= 0 or off.max() > 0.02 * step:
-        row = int(off.argmax()) + 1
+    wrong = np.flatnonzero(~(off <= 0.02 * step))
+    if wrong.size:
+        row = int(wrong[0]) + 1
         raise InputError(
             f"{path}, line {numbers[row]}: r = {r[row]:g} nm follows {r[row - 1]:g} nm, but rows are {step:g} nm "
             "apart; interpolate the table to equal steps."

@@ -92,11 +92,15 @@ def pressure_of(
     Returns:
         A function of positions (beads, 3) and box (3, 3), nm.
     """
+    import jax
+
     from ...consistency.thermodynamics import frame_pressures
 
     kept: list[Any] = []
+    dtype = jax.dtypes.canonicalize_dtype(np.float64)
 
     def pressure(x: np.ndarray, box: np.ndarray) -> float:
+        x, box = x.astype(dtype), box.astype(dtype)
         if not kept:
             kept.append(pair_energy(beads, potentials, box, x))
         try:
