@@ -180,7 +180,7 @@ def solved(reduced: Sequence[np.ndarray], temperatures: np.ndarray, sampled_free
     weights = np.exp(f[:, None] - u - log_mixture)
     influences = _influences(weights, counts, [part.shape[1:] for part in reduced])
     error, _ = error_of_sum(influences)
-    overlap = _overlaps(f[:sampled] + np.log(counts), u, counts)
+    overlap = _overlaps(f[:sampled], u[:sampled], counts)
     _warn(overlap)
     return Multistate(f, error, temperatures, counts, overlap, weights, log_mixture, influences)
 
@@ -253,13 +253,12 @@ def _influences(weights: np.ndarray, counts: np.ndarray, shapes: Sequence[tuple[
     return tuple(parts)
 
 
-def _overlaps(log_share: np.ndarray, u: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    sampled = len(counts)
-    overlap = np.full((sampled, sampled), 0.5)
-    for own, part in enumerate(np.split(u[:sampled], np.cumsum(counts)[:-1], axis=1)):
-        # Both states weigh the same here, however many samples each has.
-        rank = (log_share - np.log(counts))[:, None] - part
-        overlap[own] = np.mean(np.exp(rank - np.logaddexp(rank, rank[own])), axis=1)
+def _overlaps(f: np.ndarray, u: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    overlap = np.zeros((len(counts), len(counts)))
+    for own, part in enumerate(np.split(u, np.cumsum(counts)[:-1], axis=1)):
+        # Logarithms of normalised densities: both states weigh the same here, however many samples each has.
+        density = f[:, None] - part
+        overlap[own] = np.mean(np.exp(density - np.logaddexp(density, density[own])), axis=1)
     return overlap
 
 

@@ -24,7 +24,8 @@ def umbrella_profile(
 
     Every sample counts with the weight it has in the unbiased system, which MBAR finds from all windows together:
     what WHAM does with histograms, without bins for the biases. Samples may be correlated; the error allows for it, and
-    for the error of the offsets between the windows. W of a bin is −kT ln of the mean density in it.
+    for the error of the offsets between the windows. W of a bin is −kT ln of the mean density in it. One window of
+    stiffness zero is an unbiased simulation (and needs no pymbar).
 
     Arguments:
         samples: for every window the values of ξ, (draws,) or (chains, draws) in the order the chains made them.
