@@ -55,6 +55,7 @@ def test_ideal_gas_at_constant_pressure():
         every=1,
         equilibration=60,
         key=jax.random.key(1),
+        collision_rate=100.0,
         barostat=Barostat(pressure, every=1, amplitude=0.5),
     )
     assert 0.2 < run.accepted < 0.9

@@ -28,8 +28,8 @@ class VolumeDerivatives(NamedTuple):
         second: V ∂/∂V (V ∂U/∂V), kJ/mol.
     """
 
-    first: Array
-    second: Array
+    first: Array | np.ndarray
+    second: Array | np.ndarray
 
 
 def volume_derivatives(
@@ -143,13 +143,12 @@ def compressibility_from_structure(
         ValueError: fewer than three wave numbers for the line, or errors that are not positive.
     """
     q, s, errors = (np.asarray(a, np.float64) for a in (wavenumbers, structure_factor, errors))
-    if largest is None:
-        known = np.unique(np.round(q[q > 0], 9))
-        largest = known[min(5, len(known) - 1)] * (1 + 1e-6) if len(known) else 0.0
-    chosen = (q > 0) & (q <= largest)
+    known = np.unique(np.round(q[q > 0], 9))
+    end = float(known[:6].max(initial=0.0)) * (1 + 1e-6) if largest is None else largest
+    chosen = (q > 0) & (q <= end)
     if len(np.unique(np.round(q[chosen], 9))) < 3:
         raise ValueError(
-            f"compressibility_from_structure: fewer than three different wave numbers up to {largest:g}/nm; give S(q) "
+            f"compressibility_from_structure: fewer than three different wave numbers up to {end:g}/nm; give S(q) "
             "at smaller q, or a larger `largest`."
         )
     if not (errors[chosen] > 0).all():

@@ -159,8 +159,10 @@ def simulate_fluid(
         kept = [np.zeros((0, *a.shape), a.dtype) for a in empty]
     else:
         kept = [np.stack(column) for column in zip(*frames, strict=True)]
+    x, v, boxes, potential, kinetic = kept
     assert dynamics.energy is not None
-    return FluidRun(times, *kept, dynamics.energy, accepted / tried if tried else float("nan"))
+    share = accepted / tried if tried else float("nan")
+    return FluidRun(times, x, v, boxes, potential, kinetic, dynamics.energy, share)
 
 
 def _next_multiple(step: int, origin: int, every: int) -> int:

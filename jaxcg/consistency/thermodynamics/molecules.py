@@ -50,7 +50,7 @@ class Molecules(eqx.Module):
 
     def centers(self, x: AtomVectors, box: Box) -> Array:
         """Centre of mass of the molecule of each atom, (atoms, 3) nm, on the side of the box where the atom is."""
-        return x - self.offsets(x, box)
+        return jnp.asarray(x) - self.offsets(x, box)
 
     def offsets(self, x: AtomVectors, box: Box) -> Array:
         """Place of each atom relative to the centre of mass of its molecule made whole, (atoms, 3) nm."""

@@ -70,7 +70,7 @@ def frame_pressures(
 
     Arguments:
         energy: any energy.
-        positions: (frames, atoms, 3) nm.
+        positions: (frames, atoms, 3) nm, with molecules whole if the energy has bonded terms, which know no box.
         boxes: (3, 3) or (frames, 3, 3) box vectors as rows, nm, lower triangular.
         temperature: K, for the mean of the kinetic part (it has no noise); or
         velocities: (frames, atoms, 3) nm/ps, with ``masses`` (atoms,) amu. Without either the kinetic part is zero.
