@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxcg.consistency.free_energy import HarmonicUmbrella, mean_force_profile, umbrella_profile
+from jaxcg.consistency.free_energy import CoordinateMap, HarmonicUmbrella, mean_force_profile, umbrella_profile
 from jaxcg.energy.base import AbstractEnergy
 from jaxcg.mapping import LinearMap, RigidBonds
 from jaxcg.posterior import Posterior
@@ -35,6 +35,11 @@ def end_to_end(x):
     return jnp.sqrt(jnp.sum((x[2] - x[0]) ** 2))
 
 
+def angle(x):
+    first, second = x[0] - x[1], x[2] - x[1]
+    return jnp.arctan2(jnp.sqrt(jnp.sum(jnp.cross(first, second) ** 2)), jnp.sum(first * second))
+
+
 def centre(x):
     return x[1]
 
@@ -56,8 +61,8 @@ def exact_profile(distances):
     return np.array(out)
 
 
-def start(d, rng):
-    middle = np.sqrt(np.maximum(0.15**2 - d**2 / 4, 1e-4))
+def start(d, rng, theta=None):
+    middle = np.sqrt(np.maximum(0.15**2 - d**2 / 4, 1e-4)) if theta is None else 0.15 * np.cos(theta / 2)
     x = np.array([[-d / 2, middle, 0.0], [0.0, 0.0, 0.0], [d / 2, middle, 0.0]])
     turns = np.linalg.qr(rng.normal(size=(CHAINS, 3, 3)))[0]
     return jnp.asarray(np.einsum("ax,cxy->cay", x, turns))
@@ -109,3 +114,24 @@ def test_constrained_and_biased_sampling_agree(x64):
     assert np.ptp(exact) > 2
     apart, other = by_force.difference(held[0], held[-1]), by_bias.difference(held[0], held[-1])
     assert apart.value == pytest.approx(other.value, abs=4 * np.hypot(apart.error, other.error) + 0.3)
+
+
+@pytest.mark.slow
+def test_an_angle_is_held(x64):
+    # The bonds do not know of it: W(θ) = u(cos θ) − kT ln sin θ.
+    rng = np.random.default_rng(1)
+    held = np.linspace(0.8, 2.4, 9)
+    mapping = CoordinateMap(angle, 3, anchor=1)
+    forces = []
+    for seed, theta in enumerate(held):
+        posterior = Posterior(Bent(), mapping, mapping.bead(theta), T)
+        assert posterior.y.dtype == jnp.float64
+        kernel = HMC(posterior, ConstrainedGeometry(posterior, MASSES), step_size=0.003, steps=12)
+        x = sampled(kernel, start(0.3 * np.sin(theta / 2), rng, theta), seed)
+        np.testing.assert_allclose(np.asarray(jax.vmap(jax.vmap(angle))(x[:2, :5])), theta, atol=1e-7)
+        forces.append(mean_force(x, posterior, mapping.lift(MASSES)))
+    found = mean_force_profile(held, forces, T)
+    exact = 64.0 * (np.cos(held) ** 2 - 0.25) ** 2 - KT * np.log(np.sin(held))
+    assert (np.abs(found.value - exact + exact[0])[1:] < 4 * found.error[1:] + 0.05).all()  # and the spline
+    assert np.ptp(exact) > 2
+    assert found.error.max() < 0.2

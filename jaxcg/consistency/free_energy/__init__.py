@@ -6,6 +6,7 @@ Signs: W(ξ) = −kT ln p(ξ), forces are −dW/dξ, and a difference is that of
 from .acceptance_ratio import bennett_acceptance_ratio, posterior_free_energy_difference
 from .bias import HarmonicUmbrella, harmonic_biases
 from .comparison import normalised_free_energy_difference, profile_deviation
+from .coordinate_map import CoordinateMap
 from .differentiable import differentiable_free_energies
 from .mean_force_profile import (
     integrated_profile,
@@ -19,6 +20,7 @@ from .profile import FreeEnergyProfile
 from .umbrella import umbrella_profile
 
 __all__ = [
+    "CoordinateMap",
     "FreeEnergyProfile",
     "HarmonicUmbrella",
     "Multistate",
