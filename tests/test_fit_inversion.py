@@ -32,9 +32,9 @@ def hypernetted(potential, density, rounds=3000):
     indirect = np.zeros_like(R)
     for _ in range(rounds):
         direct = boltzmann * np.exp(indirect) - 1 - indirect
-        transformed = 2 * np.pi * SPACING / wave * dst(R * direct, 4)
+        transformed = 2 * np.pi * SPACING / wave * np.asarray(dst(R * direct, 4))
         new = transformed / (1 - density * transformed) - transformed
-        new = dst(wave * new, 4) * (wave[1] - wave[0]) / (4 * np.pi**2 * R)
+        new = np.asarray(dst(wave * new, 4)) * (wave[1] - wave[0]) / (4 * np.pi**2 * R)
         if np.abs(new - indirect).max() < 1e-9:
             break
         indirect = 0.7 * indirect + 0.3 * new
@@ -133,7 +133,7 @@ def test_the_ramp_closes_the_gap_of_the_pressure(fluid, x64):
     edges = jnp.asarray(SPACING * np.arange(103))
 
     def pressure(potential):
-        slope = jnp.gradient(potential, SPACING)
+        slope = jnp.asarray(jnp.gradient(potential, SPACING))
         return pair_pressure(edges, jnp.asarray(rdf), slope, density=density, temperature=TEMPERATURE)
 
     now = pressure(jnp.asarray(truth))

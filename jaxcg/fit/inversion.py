@@ -263,7 +263,7 @@ def invert(
     )
 
 
-def log_ratio(rdf: Array, target: Array, least: float) -> Array:
+def log_ratio(rdf: Array | np.ndarray, target: Array, least: float) -> Array:
     """ln(g/g*): none where both are unsampled, a bounded one where one of them is."""
     return jnp.log(jnp.maximum(rdf, least) / jnp.maximum(target, least))
 
