@@ -10,7 +10,7 @@ from scipy.special import ndtri
 
 from ..consistency.criteria import Finding
 from ..io.consistency.check import ConsistencyCheck
-from ..io.consistency.compare import BondedComparison, CurveComparison, expected_pairs
+from ..io.consistency.compare import ENOUGH, BondedComparison, CurveComparison, expected_pairs
 from ..io.writers import write_text
 from ..units import BAR, thermal_energy
 from . import consistency_figures as figures
@@ -117,7 +117,14 @@ def _check(one: Finding) -> dict[str, str]:
     value = f"{one.value:.3g}{unit} ({one.lower:.3g} to {one.upper:.3g})".replace("-", "−")
     where = one.words.rpartition(": ")[2]
     wanted = f"up to {one.tolerance:.3g}{unit}"
-    return {"name": one.name, "value": value, "wanted": wanted, "mark": mark(one.answer), "where": where, "kind": kind}
+    return {
+        "name": one.name.rstrip(","),
+        "value": value,
+        "wanted": wanted,
+        "mark": mark(one.answer),
+        "where": where,
+        "kind": kind,
+    }
 
 
 def _verdicts(found: ConsistencyCheck) -> dict:
@@ -195,7 +202,7 @@ def _difference(each: CurveComparison) -> str:
 
 def _highest(one) -> str:
     # Chance pairs at r = 0, where shells hold next to nothing, are no peak.
-    top = int(np.argmax(np.where(expected_pairs(one) > 1, one.value, 0.0)))
+    top = int(np.argmax(np.where(expected_pairs(one) >= ENOUGH, one.value, 0.0)))
     return f"{one.value[top]:.3g} at {one.centers[top]:.3g} nm"
 
 

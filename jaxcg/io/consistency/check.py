@@ -218,15 +218,16 @@ def _plan(reference: Ensemble, model: Ensemble, settings: CheckSettings) -> tupl
             f"{reference.paths[0]}: nothing to compare: one molecule without bonds; give a mapping or a topology that "
             "names its bonds."
         )
+    first = [next(iter(ensemble.blocks())) for ensemble in (reference, model)]
     r_max = settings.r_max
     if pairs and r_max is None:
-        r_max = default_r_max((reference, model))
+        r_max = default_r_max(first)
     return Plan(
         pairs=pairs,
         r_max=r_max or 1.0,
         bins=settings.bins,
         groups=groups,
-        limits=bonded_limits((reference, model), groups),
+        limits=bonded_limits(first, groups),
         bonded_bins=settings.bonded_bins,
         between=not settings.within,
     ), notes

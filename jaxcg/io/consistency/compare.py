@@ -21,7 +21,7 @@ from ...errors import InputError
 from ...units import GAS_CONSTANT
 
 #: Pairs an ideal gas would have in a bin of g(r) that is compared; bins near r = 0, whose shells are small, are joined.
-_EXPECTED = 25
+ENOUGH = 25
 
 
 class Difference(NamedTuple):
@@ -54,7 +54,7 @@ class CurveComparison:
     @property
     def highest(self) -> float:
         """The highest value of both, of bins that are not too small to tell."""
-        enough = np.minimum(*(expected_pairs(one) for one in (self.reference, self.model))) >= _EXPECTED
+        enough = np.minimum(*(expected_pairs(one) for one in (self.reference, self.model))) >= ENOUGH
         if not enough.any():
             return 2.0
         return float(max(one.value[enough].max() for one in (self.reference, self.model)))
@@ -95,7 +95,7 @@ def compare_radial(
         seed: of the bootstrap.
     """
     expected = np.minimum(expected_pairs(reference), expected_pairs(model))
-    group = np.minimum(np.floor(np.cumsum(expected) / _EXPECTED), np.arange(len(expected))).astype(int)
+    group = np.minimum(np.floor(np.cumsum(expected) / ENOUGH), np.arange(len(expected))).astype(int)
     group = np.unique(group, return_inverse=True)[1]
     shells = np.diff(reference.edges**3)
     join = (group[:, None] == np.arange(group.max() + 1)) * shells[:, None]

@@ -79,34 +79,35 @@ class Measured:
     constant_volume: bool
 
 
-def first_box(ensemble: Ensemble) -> np.ndarray | None:
-    """Box (3, 3) of the first frame, nm, or None."""
-    block = next(iter(ensemble.blocks()))
-    return block.boxes[0] if block.boxes[0].any() else None
-
-
-def default_r_max(ensembles: Sequence[Ensemble]) -> float:
+def default_r_max(blocks: Sequence[BeadFrames]) -> float:
     """As far as g(r) goes unless asked for: 1.5 nm, or nearly half the smallest box of the first frames.
+
+    Arguments:
+        blocks: the first of each ensemble.
 
     Raises:
         InputError: a first frame has no box.
     """
     widths = []
-    for ensemble in ensembles:
-        box = first_box(ensemble)
+    for block in blocks:
+        _, box = _frame(block, 0)
         if box is None:
-            raise _boxless(f"{ensemble.paths[0]}, first frame")
+            raise _boxless(block.place(0))
         widths.append(float(box_widths(box).min()))
     return min(_FARTHEST, float(f"{_MARGIN * 0.5 * min(widths):.3g}"))
 
 
-def bonded_limits(ensembles: Sequence[Ensemble], groups: Sequence[BondedGroup]) -> list[tuple[float, float] | None]:
-    """Range of each group's histogram: what the first frames of all ensembles span, and half as much more."""
+def bonded_limits(blocks: Sequence[BeadFrames], groups: Sequence[BondedGroup]) -> list[tuple[float, float] | None]:
+    """Range of each group's histogram: what the first frames of all ensembles span, and half as much more.
+
+    Arguments:
+        blocks: the first of each ensemble.
+        groups: bonds, angles and dihedrals; None is the range of dihedrals, the full circle.
+    """
     found: list[tuple[float, float] | None] = [None] * len(groups)
     wanted = {"bond": bond_lengths, "angle": bond_angles}
     spans: dict[int, list[float]] = {}
-    for ensemble in ensembles:
-        block = next(iter(ensemble.blocks()))
+    for block in blocks:
         for frame in range(min(len(block), _PROBED)):
             x, box = _frame(block, frame)
             for number, group in enumerate(groups):

@@ -159,6 +159,8 @@ def simulated_states(
         raise InputError(f"{model.paths[0]}: holds no frames.")
     every = min(_EVERY, settings.steps)
     steps = settings.steps // every * every
+    if progress is not None:
+        progress("runs of the model", 0, len(states.densities))
     try:
         found = simulate_isotherm(
             pair_energy(beads, potentials, box, x),
