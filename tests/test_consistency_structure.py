@@ -73,6 +73,7 @@ def test_densities_over_their_jacobians_are_flat_for_free_points():
         assert (np.abs(one.value - expected) < 4.5 * one.error).all()
         assert 0.4 < np.std((one.value - expected) / one.error) < 1.8
     length = bonds.results()["bond"]
+    assert np.sum(length.jacobian * np.diff(length.edges)) == pytest.approx(1 / 3)
     assert abs(length.mean - 0.75) < 4 * length.mean_error
     potential, error = length.mean_force_potential(300.0)
     assert (np.abs(potential - potential[-1]) < 4.5 * (error + error[-1]))[1:].all()
