@@ -1,5 +1,7 @@
 """Pair potentials: values, derivatives, ends and integrals."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -101,7 +103,8 @@ def test_spline_through_knots(x64):
     values = np.array([5.0, 1.0, -1.0, -0.5, 0.1])
     spline = SplinePair(0.3, 1.0, values)
     knots = np.append(spline.knots, 1.0)
-    reference = CubicSpline(knots, np.append(values, 0.0), bc_type=((2, 0.0), (1, 0.0)))
+    bounds: Any = ((2, 0.0), (1, 0.0))
+    reference = CubicSpline(knots, np.append(values, 0.0), bc_type=bounds)
     r = np.linspace(0.301, 0.999, 80)
     np.testing.assert_allclose(spline(jnp.asarray(r))[0], reference(r), atol=1e-12)
     np.testing.assert_allclose(spline(jnp.asarray(r))[1], reference(r, 1), atol=1e-10)

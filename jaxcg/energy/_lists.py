@@ -46,9 +46,9 @@ def first_table(n_atoms: int, radius: float, positions, room, excluded, box, dty
     """The first neighbour table; without positions an empty one that counts as overflowed."""
     if positions is not None:
         box = None if box is None else leaf(box, dtype)
-        host = np.asarray(positions, np.float64)
-        order = _fresh_order(host, box)
-        room = suggest_room(host, radius, order, box) if room is None else room
+        host, edges = np.asarray(positions, np.float64), None if box is None else np.asarray(box, np.float64)
+        order = _fresh_order(host, edges)
+        room = suggest_room(host, radius, order, edges) if room is None else room
         return make_table(leaf(positions, dtype), radius, leaf(order), room[0], room[1], excluded, box)
     rows, most = (8, 1) if room is None else room
     order = sequential_order(n_atoms)

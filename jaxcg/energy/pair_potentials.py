@@ -170,7 +170,17 @@ class StillingerWeberPair(AbstractPairPotential):
     powers: tuple[int, int] = eqx.field(static=True)
     cutoff: float = eqx.field(static=True)
 
-    def __init__(self, epsilon, sigma, strength, repulsion, powers=(4, 0), range_=1.8, *, reach: float | None = None):
+    def __init__(
+        self,
+        epsilon,
+        sigma,
+        strength,
+        repulsion,
+        powers: tuple[int, int] = (4, 0),
+        range_: float | Array = 1.8,
+        *,
+        reach: float | None = None,
+    ):
         self.epsilon, self.sigma = leaf(epsilon), leaf(sigma)
         self.strength, self.repulsion, self.range_ = leaf(strength), leaf(repulsion), leaf(range_)
         self.powers = (int(powers[0]), int(powers[1]))
