@@ -11,6 +11,7 @@ from MDAnalysis.lib.formats.libmdaxdr import TRRFile, XTCFile
 
 from jaxcg.cli import main
 from jaxcg.cli.check import OUTPUTS, SETTINGS
+from jaxcg.cli.main import build_parser
 from jaxcg.consistency.statistics import Estimate
 from jaxcg.consistency.structure import RadialAccumulator
 from jaxcg.errors import InputError
@@ -134,8 +135,14 @@ def test_equal_ensembles_are_not_told_apart_and_others_are(folder, capsys):
     for side in ("reference_mean", "model_mean"):
         assert abs(bond[side]["value"] - 0.35) < 4 * bond[side]["error"] < 0.01
     assert summary["reference"]["density_nm3"]["value"] == pytest.approx(4 * CHAINS / EDGE**3, rel=1e-4)
-    # ⟨R_g²⟩ of four beads in a free walk is 5/16 b² (1 − 1/16)·... : between end and half the contour.
-    assert 0.2 < summary["reference"]["radius_of_gyration_nm"]["value"] < 0.45
+    # ⟨R_g²⟩ of n beads joined freely is b² (n² − 1)/6n, in all images of the box.
+    size = summary["reference"]["radius_of_gyration_nm"]["value"]
+    assert 0.9 * 0.35 * np.sqrt(15 / 24) < size < 0.35 * np.sqrt(15 / 24)
+    # Bonded beads are not counted: there is no peak at the length of a bond.
+    with np.load("out/curves.npz") as curves:
+        r = 0.5 * (curves["g A-B edges"][1:] + curves["g A-B edges"][:-1])
+        near = (r > 0.3) & (r < 0.4)
+        assert curves["g A-B reference"][near].mean() < 1.5
 
     assert run(*POLYMERS, "--model", "other.xtc", "--no-pairs", "-o", "wrong") == 0
     summary = json.loads(Path("wrong/consistency.json").read_text())
@@ -382,6 +389,17 @@ def test_beads_by_order_and_selected_ones(folder):
     assert not found.bonded
     assert found.answers[1:] == ("not tested", "not tested")
     assert any("independent frames" in note for note in found.notes)
+
+
+def test_documentation_names_every_option():
+    parser = build_parser()
+    verbs = next(action for action in parser._actions if action.choices and "check" in action.choices)
+    text = (Path(__file__).parents[1] / "docs" / "cli.md").read_text()
+    text = text[text.index("## jaxcg check") :]
+    for action in dict(verbs.choices or {})["check"]._actions:
+        for option in action.option_strings[-1:]:
+            if option not in ("--help", "--output"):
+                assert f"`{option}" in text, option
 
 
 def test_verdicts_in_words():

@@ -207,6 +207,12 @@ def _plan(reference: Ensemble, model: Ensemble, settings: CheckSettings) -> tupl
     beads = reference.beads
     assert beads is not None
     groups, notes = bonded_groups(beads)
+    if not groups and len(set(beads.residue_names)) < len(set(beads.names)):
+        # Several kinds of beads in a residue: they are hardly molecules of their own.
+        notes.append(
+            "no bonds are known, so every bead counts as a molecule; give a topology that names them (TPR, PSF, a PDB "
+            "file with CONECT records)"
+        )
     pairs: list[tuple[str, str]] = []
     if settings.compare_pairs:
         pairs, more = chosen_pairs(beads, settings.pairs)
@@ -296,7 +302,9 @@ def _thermodynamics(
         half = 100 * float(np.hypot(*[(high - low) / 2 for low, high in ends])) / reference.density.value
         if free:
             findings.append(
-                finding("density, model − reference,", apart, apart - half, apart + half, _SAME_DENSITY, "%")
+                finding(
+                    "density (it is free), model − reference,", apart, apart - half, apart + half, _SAME_DENSITY, "%"
+                )
             )
         elif abs(apart) > _SAME_DENSITY:
             notes.append(
