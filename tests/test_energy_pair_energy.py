@@ -189,7 +189,8 @@ def test_list_is_stale_then_made_anew_and_overflow_is_not_a_number():
     np.testing.assert_allclose(evaluate(tight.rebuild(x), x), value, rtol=1e-6)
     both = SumEnergy((energy, energy)).with_box(2 * jnp.asarray(box))
     for part in both.terms():
-        assert isinstance(part, PairEnergy) and part.box is not None
+        assert isinstance(part, PairEnergy)
+        assert part.box is not None
         np.testing.assert_allclose(part.box, 2 * box)
 
 

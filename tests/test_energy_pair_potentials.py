@@ -135,8 +135,8 @@ def test_refusals():
 def test_second_virial_coefficient(x64):
     # B2 = −2π ∫ (exp(−u/kT) − 1) r² dr of the whole potential; and its Boyle temperature.
     potential = LennardJones(1.0, 1.0, 60.0)
-    nodes, weights = np.polynomial.legendre.leggauss(4000)
-    edges = ((1e-3, 4.0), (4.0, 60.0))
+    nodes, weights = np.polynomial.legendre.leggauss(300)
+    edges = ((1e-3, 0.9), (0.9, 2.0), (2.0, 10.0), (10.0, 60.0))
     r = np.concatenate([0.5 * (b - a) * nodes + 0.5 * (a + b) for a, b in edges])
     w = np.concatenate([0.5 * (b - a) * weights for a, b in edges])
     u = np.asarray(potential(jnp.asarray(r))[0])
