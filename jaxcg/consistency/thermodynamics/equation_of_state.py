@@ -1,7 +1,7 @@
 """Pressure as a function of density and temperature, and how far two models are apart in it."""
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import equinox as eqx
@@ -20,7 +20,7 @@ from .stress import box_volume
 
 #: Points at which a fitted equation of state is compared.
 _POINTS = 65
-Numbers = Float[Array | np.ndarray, " states"]
+Numbers = Sequence[float] | Float[Array | np.ndarray, " states"]
 
 
 class AbstractEquationOfState(eqx.Module):
