@@ -36,14 +36,14 @@ def truth(mean, width):
     }
 
 
-def coverage(frames, phi, mean, width, repeats, resamples=300):
+def coverage(frames, phi, mean, width, repeats):
     """Share of intervals that hold the truth, mean of the values, and share of verdicts that they agree."""
     rng = np.random.default_rng(7)
     exact = truth(mean, width)
     held, values, agreed = dict.fromkeys(exact, 0), dict.fromkeys(exact, 0.0), 0
     for seed in range(repeats):
         first, second = series(rng, frames, phi), series(rng, frames, phi, mean, width)
-        found = compare_distributions(first, second, edges=EDGES, resamples=resamples, seed=seed)
+        found = compare_distributions(first, second, edges=EDGES, resamples=400, seed=seed)
         agreed += found.agree
         for name, value in exact.items():
             held[name] += found[name].lower <= value <= found[name].upper
@@ -52,9 +52,9 @@ def coverage(frames, phi, mean, width, repeats, resamples=300):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("frames", "phi"), [(2000, 0.0), (10_000, 0.8)])
-def test_intervals_cover_the_truth(frames, phi):
-    held, values, agreed = coverage(frames, phi, 0.4, 1.2, 500)
+def test_intervals_cover_the_truth_of_correlated_samples(monkeypatch):
+    monkeypatch.setattr("jaxcg.dynamics.observables.comparison._DRAWS", 50)  # the test is not of interest here
+    held, values, agreed = coverage(4000, 0.7, 0.4, 1.2, 500)
     assert agreed < 0.01
     exact = truth(0.4, 1.2)
     for name, share in held.items():
@@ -63,11 +63,13 @@ def test_intervals_cover_the_truth(frames, phi):
 
 
 @pytest.mark.slow
-def test_equal_distributions_are_found_equal():
-    held, values, agreed = coverage(4000, 0.7, 0.0, 1.0, 500)
-    assert 0.92 <= agreed <= 0.98
+def test_equal_distributions_are_found_equal(monkeypatch):
+    monkeypatch.setattr("jaxcg.dynamics.observables.comparison._DRAWS", 400)
+    held, values, agreed = coverage(4000, 0.7, 0.0, 1.0, 300)
+    assert 0.91 <= agreed <= 0.99
+    # At zero there is nothing below, so an interval can only fail above it.
     for name, share in held.items():
-        assert share >= 0.93, (name, share)
+        assert share >= 0.94, (name, share)
     # Without the correction of the bias it would be 17/(2 n) from each side, n ≈ 1000.
     assert values["Kullback–Leibler"] < 0.006
 

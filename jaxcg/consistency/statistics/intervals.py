@@ -1,13 +1,20 @@
 """Divergences of two histograms with their intervals, from blocks drawn with replacement."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple, Self
 
 import numpy as np
-from scipy.special import ndtr
+from scipy.special import ndtr, ndtri
 
 from .binning import grouped, shares_and_variances
 from .bootstrap import block_draws, widened_tail
 from .divergences import JENSEN_SHANNON, KL, REVERSE_KL, SQUARED_HELLINGER, Separable, carried, wasserstein_of_shares
+
+#: Distances from the mean of two distributions, as parts of their own, where draws are made anew.
+_BETWEEN = (0.0, 0.2, 0.4, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 1.0)
+#: Lower end of an interval, as a part of the value, below which two distributions may be nearly equal.
+_NEAR = 0.25
 
 
 class Divergence(NamedTuple):
@@ -142,32 +149,36 @@ def wasserstein_divergence(drawn: Drawn, edges: np.ndarray, periodic: bool, unit
     """Wasserstein-1 distance of one coordinate.
 
     Its bias is never negative, for the distance is convex: where P − Q is d and its noise normal of width s, |d| gains
-    s √(2/π) exp(−d²/2s²) − 2 |d| Φ(−|d|/s). With the d that was seen this is taken off; with a d smaller by two s
-    (zero at least) it bounds what the bias may have been.
+    s √(2/π) exp(−d²/2s²) − 2 |d| Φ(−|d|/s). With a d smaller than seen by two s (zero at least) this bounds the bias.
+    What is taken off leaves the distance whose draws have the mean that was seen (`_where_draws_have`).
     """
     p, q = drawn.shares()
-    values = wasserstein_of_shares(p, q, edges, periodic=periodic)
+    distance = partial(wasserstein_of_shares, edges=edges, periodic=periodic)
+    values = distance(p, q)
     value, draws = float(values[0]), values[1:]
     apart = carried(p, q, edges, periodic=periodic)[1]
     noise, size = apart[1:].std(axis=0, ddof=1), np.abs(apart[0])
-    bias, most = (float(np.sum(np.diff(edges) * _folding(d, noise))) for d in (size, np.maximum(size - 2 * noise, 0.0)))
-    bias = min(bias, value)
-    low, high = np.quantile(draws, [drawn.tail, 1 - drawn.tail])
-    # Draws gain the same bias over the value of all blocks, so that twice that value less a draw has lost it.
-    lower, upper = max(2 * value - high - (most - bias), 0.0), max(2 * value - low, value - bias)
+    most = float(np.sum(np.diff(edges) * _folding(np.maximum(size - 2 * noise, 0.0), noise)))
+    best = min(_where_draws_have(distance, p, q, np.mean), value)
+    lower = min(_where_draws_have(distance, p, q, lambda each: np.quantile(each, 1 - drawn.tail)), best)
+    upper = max(2 * value - np.quantile(draws, drawn.tail), best)
+    if lower == 0:
+        # Of noise as large as the signal no more is known than the triangle inequality says.
+        noisy = distance((p[1:] - p[0]) - (q[1:] - q[0]), np.zeros_like(p[:1]))
+        upper = max(upper, value + np.quantile(noisy, 1 - 2 * drawn.tail))
     span = float(edges[-1] - edges[0])
     return Divergence(
-        "Wasserstein",
-        "∫ |P − Q| dx, symmetric",
-        unit,
-        value - bias,
-        float(draws.std(ddof=1)),
-        float(lower),
-        float(upper),
-        bias,
-        most - bias,
-        span / 2 if periodic else span,
-        False,
+        name="Wasserstein",
+        direction="∫ |P − Q| dx, symmetric",
+        unit=unit,
+        value=best,
+        error=float(draws.std(ddof=1)),
+        lower=lower,
+        upper=float(upper),
+        bias=value - best,
+        bias_bound=max(most - (value - best), 0.0),
+        most=span / 2 if periodic else span,
+        lower_bound=False,
     )
 
 
@@ -189,19 +200,56 @@ class _Interval(NamedTuple):
 def _interval(kind: Separable, p, q, variances, tail: float) -> _Interval:
     """Value, error, lower, upper, bias, from shares (1 + resamples, bins).
 
-    A divergence is a squared distance near zero: its root scatters alike wherever it is, so that the percentiles of the
-    root of the draws are carried over to the estimate. Draws scatter about the biased value of the blocks, by which
-    their own bias is recognised.
+    Near zero a divergence is like a distance squared, whose root scatters alike wherever it is: the lower percentile of
+    the root of the draws gives the upper end. Where the distributions may be nearly equal, little is known of the way
+    in which they differ, and that with the largest scatter is supposed. The lower end is that of `_where_draws_have`.
     """
     values = kind.of_shares(p, q)
     raw, draws = float(values[0]), values[1:]
     bias = float(kind.bias(p[0], q[0], *variances))
     value = max(raw - bias, 0.0)
-    moved = np.sqrt(np.maximum(draws - bias, 0.0)) - np.sqrt(max(raw, 0.0))
-    low, high = np.quantile(moved, [tail, 1 - tail])
-    root = np.sqrt(value)
-    lower, upper = max(root - high, 0.0) ** 2, max(root - low, 0.0) ** 2
-    return _Interval(value, float(draws.std(ddof=1)), float(lower), float(max(upper, value)), raw - value)
+    root = value**0.5
+    low = np.quantile(np.sqrt(np.maximum(draws - bias, 0.0)), tail) - raw**0.5
+    upper = max(root - low, 0.0) ** 2
+    lower = min(_where_draws_have(kind.of_shares, p, q, lambda each: np.quantile(each, 1 - tail)), value)
+    if lower < _NEAR * value or value == 0:
+        middle = (p[0] + q[0]) / 2
+        noise = ((p[1:] - p[0]) - (q[1:] - q[0])) * np.sqrt(kind.curvatures(middle, middle)[0] / 2)
+        widest = float(np.linalg.norm(noise, 2)) / np.sqrt(len(noise))
+        upper = max(upper, (root - ndtri(tail) * widest) ** 2)
+    return _Interval(value, float(draws.std(ddof=1)), lower, float(max(upper, value)), raw - value)
+
+
+def _where_draws_have(of_shares: Callable, p, q, statistic: Callable) -> float:
+    """Divergence of two distributions between p and q whose draws have the ``statistic`` that was seen.
+
+    With the upper percentile as statistic this is the lower end of the interval: if the distributions were any closer,
+    so large a value would not have been seen; zero where even equal distributions may give it.
+
+    Arguments:
+        of_shares: the divergence of shares (rows, bins).
+        p: (1 + resamples, bins) shares, the first row those that were seen; the others tell the noise.
+        q: of the other side.
+        statistic: number of the divergences of all draws.
+    """
+    seen = float(of_shares(p[:1], q[:1])[0])
+    away = np.stack([p[:1] - q[:1], q[:1] - p[:1]]) / 2
+    before = 0.0
+    for number, part in enumerate(_BETWEEN):
+        found = float(statistic(of_shares(*_moved(p, q, away, part))[1:]))
+        if found >= seen:
+            if number == 0:
+                return 0.0
+            part = _BETWEEN[number - 1] + (part - _BETWEEN[number - 1]) * (seen - before) / (found - before)
+            return float(of_shares(*_moved(p[:1], q[:1], away, part))[0])
+        before = found
+    return seen
+
+
+def _moved(p, q, away, part):
+    # No bin is emptied: a divergence would have no bounds there.
+    moved = [np.maximum(each + (part - 1) * toward, 1e-3 * each) for each, toward in zip((p, q), away, strict=True)]
+    return [each / each.sum(axis=1, keepdims=True) for each in moved]
 
 
 def _floored(share, size: float):
