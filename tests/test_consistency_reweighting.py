@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.optimize import minimize
+from scipy.stats import chi2
 
 from jaxcg.consistency.experiment import (
     CollapsedWeights,
@@ -44,22 +45,23 @@ def test_the_error_and_bias_of_chi_squared_are_those_of_repetitions(x64):
     truth, errors = np.array([1.0, 2.0, 3.0, 4.0]), np.full(4, 0.05)
     measured = truth + np.array([0.1, -0.05, 0.0, 0.05])
     exact = np.mean(((truth - measured) / errors) ** 2)
-    found = [compare_with_data(truth + 0.3 * rng.normal(size=(256, 4)), measured, errors) for _ in range(120)]
+    found = [compare_with_data(truth + 0.3 * rng.normal(size=(256, 4)), measured, errors) for _ in range(60)]
     values = np.array([each.chi_squared.value for each in found])
     assert np.mean([each.bias for each in found]) == pytest.approx(0.3**2 / 256 / 0.05**2, rel=0.1)
-    np.testing.assert_allclose(values.mean() - found[0].bias, exact, atol=4 * values.std() / np.sqrt(120))
+    np.testing.assert_allclose(values.mean() - found[0].bias, exact, atol=4 * values.std() / np.sqrt(60))
     # To first order; at small χ² the square adds to the scatter.
-    assert np.mean([each.chi_squared.error for each in found]) == pytest.approx(values.std(), rel=0.25)
+    assert np.mean([each.chi_squared.error for each in found]) == pytest.approx(values.std(), rel=0.35)
     assert found[0].p_value < 0.3
-    assert found[0].scale == 1
 
 
-def test_data_of_a_right_model_have_uniform_p_values():
-    rng = np.random.default_rng(2)
+def test_p_values_are_those_of_chi_squared():
     series = np.tile(np.arange(1.0, 6.0), (8, 1))
-    p = [compare_with_data(series, np.arange(1.0, 6.0) + 0.1 * rng.normal(size=5), np.full(5, 0.1)).p_value
-         for _ in range(100)]  # fmt: skip
-    assert np.mean(np.array(p) < 0.5) == pytest.approx(0.5, abs=0.2)
+    measured = np.arange(1.0, 6.0) + 0.1 * np.array([1, -1, 2, 0, 1])
+    found = compare_with_data(series, measured, np.full(5, 0.1))
+    assert found.chi_squared.value == pytest.approx(7 / 5, rel=1e-5)
+    assert found.chi_squared.error == 0
+    assert found.p_value == pytest.approx(chi2.sf(7, 5), rel=1e-4)
+    assert found.scale == 1
 
 
 def test_transforms_of_averages():
@@ -70,7 +72,7 @@ def test_transforms_of_averages():
 
 def test_two_states_have_the_closed_form(x64):
     # F is 0 or 1: the share of state 1 solves (p − F_exp)/σ² + θ ln[p (1 − p₀)/(p₀ (1 − p))] = 0.
-    frames = np.repeat([[0.0], [1.0]], [70, 30], axis=0)
+    frames = np.repeat([[0.0], [1.0]], [280, 120], axis=0)
     for theta in (0.1, 1.0, 50.0):
         found = reweight_to_data(frames, np.array([0.6]), np.array([0.05]), theta)
         p = found.averages[0]
@@ -97,7 +99,7 @@ def test_the_weights_minimise_what_they_should(x64):
         return _objective(weights / weights.sum(), frames, measured, errors, 2.0, prior)
 
     reference = minimize(by_logits, np.log(prior), method="L-BFGS-B", options={"ftol": 1e-15, "gtol": 1e-10})
-    weights, _ = maximum_entropy_weights(frames, measured, errors, 2.0, prior=prior)
+    weights = reweight_to_data(frames, measured, errors, 2.0, prior=prior).weights
     value = _objective(np.asarray(weights), frames, measured, errors, 2.0, prior)
     assert value <= reference.fun + 1e-12
     assert value == pytest.approx(reference.fun, rel=1e-6)
@@ -116,27 +118,33 @@ def test_bounds_act_only_where_they_are_broken(x64):
 
 def test_weights_are_differentiable(x64):
     rng = np.random.default_rng(6)
-    frames, measured, errors = jnp.asarray(rng.normal(size=(30, 3))), jnp.array([0.3, -0.2, 0.5]), jnp.full(3, 0.2)
-    other = jnp.asarray(rng.normal(size=30))
+    frames, measured, errors = rng.normal(size=(30, 3)), np.array([0.3, -0.2, 0.5]), np.full(3, 0.2)
+    other = rng.normal(size=30)
 
-    @jax.jit
     def average(shift, theta):
         weights, _ = maximum_entropy_weights(
             frames + shift, measured, errors, theta, bounds=["value", "value", "upper"]
         )
         return weights @ other
 
-    shift = jnp.asarray(rng.normal(size=(30, 3)))
-    sides = [average(h * shift, 2.0) for h in (-1e-5, 1e-5)]
+    shift, rest = rng.normal(size=(30, 3)), np.zeros((30, 3))
+
+    def all_at(at, theta):
+        value, slopes = jax.value_and_grad(average, argnums=(0, 1))(at, theta)
+        return value, *slopes, jax.jvp(lambda s: average(s, theta), (at,), (shift,))[1]
+
+    # Without costly optimisations: the test spends its time compiling.
+    all_at = jax.jit(all_at, compiler_options={"xla_backend_optimization_level": 0})
+    sides = [all_at(h * shift, 2.0)[0] for h in (-1e-5, 1e-5)]
     expected = (sides[1] - sides[0]) / 2e-5
-    backward, by_theta = jax.grad(average, argnums=(0, 1))(jnp.zeros((30, 3)), 2.0)
-    np.testing.assert_allclose(jnp.sum(backward * shift), expected, rtol=1e-6)
-    forward = jax.jvp(lambda s: average(s, 2.0), (jnp.zeros((30, 3)),), (shift,))[1]
-    np.testing.assert_allclose(forward, expected, rtol=1e-6)
-    sides = [average(jnp.zeros((30, 3)), 2.0 + h) for h in (-1e-5, 1e-5)]
+    _, backward, by_theta, forward = all_at(rest, 2.0)
+    np.testing.assert_allclose(np.sum(backward * shift), expected, rtol=1e-5)
+    np.testing.assert_allclose(forward, expected, rtol=1e-5)
+    sides = [all_at(rest, 2.0 + h)[0] for h in (-1e-5, 1e-5)]
     np.testing.assert_allclose(by_theta, (sides[1] - sides[0]) / 2e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_single_precision_comes_near(x64):
     rng = np.random.default_rng(7)
     frames, measured, errors = rng.normal(size=(500, 4)), np.array([0.3, -0.2, 0.1, 0.0]), np.full(4, 0.1)
@@ -147,8 +155,8 @@ def test_single_precision_comes_near(x64):
 
 
 def test_a_collapse_is_told():
-    frames = np.random.default_rng(8).normal(size=(500, 1))
-    with pytest.warns(CollapsedWeights, match=r"carried by .* of 500 frames .* larger theta"):
+    frames = np.random.default_rng(8).normal(size=(400, 1))
+    with pytest.warns(CollapsedWeights, match=r"carried by .* of 400 frames .* larger theta"):
         found = reweight_to_data(frames, np.array([2.8]), np.array([0.01]), 0.01)
     assert found.status == "collapsed"
     assert found.effective_frames < 50
@@ -177,11 +185,11 @@ def test_errors_of_reweighted_averages_are_those_of_repetitions():
 
 def test_correlated_frames_leave_fewer_samples():
     rng = np.random.default_rng(10)
-    slow = np.repeat(rng.normal(size=200), 20)[:, None]
+    slow = np.repeat(rng.normal(size=40), 10)[:, None]
     found = reweight_to_data(slow, np.array([0.1]), np.array([0.2]), 10.0)
-    # Four thousand frames, of which two hundred are independent; known to a factor from one series.
-    assert 80 < found.effective_sample_size < 400
-    parts = reweight_to_data([slow[:2000], slow[2000:]], np.array([0.1]), np.array([0.2]), 10.0)
+    # Of four hundred frames forty are independent; known to a factor from one series.
+    assert 15 < found.effective_sample_size < 90
+    parts = reweight_to_data([slow[:200], slow[200:]], np.array([0.1]), np.array([0.2]), 10.0)
     np.testing.assert_allclose(parts.weights, found.weights, rtol=1e-5)
 
 

@@ -61,6 +61,7 @@ def test_pairs_and_directions_are_debyes_sum(x64, q):
     np.testing.assert_allclose(directions, exact, rtol=2e-7)
 
 
+@pytest.mark.slow
 def test_single_precision():
     x, elements = _cloud(300, 1.5)
     q = np.linspace(0, 20, 21)
@@ -88,6 +89,7 @@ def test_directions_average_products_of_waves_exactly():
         np.testing.assert_allclose(weights @ np.cos(phase), np.sin(2 * reach) / (2 * reach), atol=1e-8)
 
 
+@pytest.mark.slow
 def test_a_sphere_scatters_as_rayleigh_found(x64):
     radius, step = 2.0, 0.2
     axis = np.arange(-radius + step / 2, radius, step)
@@ -120,12 +122,14 @@ def test_neutrons_and_exchanged_hydrogens():
     x, _ = _cloud(20, 0.5)
     x = x.astype(np.float32)
     q = np.array([0.0])
-    light = neutron_profile(["H"] * 20, q, solvent_density=0.0)(x)
-    heavy = neutron_profile(["D"] * 20, q, solvent_density=HEAVY_WATER_LENGTH_DENSITY, volumes=np.full(20, 0.005))(x)
+    light = quick(neutron_profile(["H"] * 20, q, solvent_density=0.0))(x)
+    heavy = neutron_profile(["D"] * 20, q, solvent_density=HEAVY_WATER_LENGTH_DENSITY, volumes=np.full(20, 0.005))
+    heavy = quick(heavy)(x)
     np.testing.assert_allclose(light, (20 * scattering_length("H")) ** 2, rtol=1e-5)
     np.testing.assert_allclose(heavy, (20 * (scattering_length("D") - 0.005 * 636)) ** 2, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_hydrogens_that_are_counted_scatter_nearly_like_those_that_are_there(x64):
     # Methane in vacuo: the hydrogens as atoms, or counted at the carbon.
     corners = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) * 0.1 / np.sqrt(3)
@@ -165,6 +169,7 @@ def test_atoms_on_one_point_have_finite_derivatives():
     assert np.all(np.asarray(gradient) == 0)
 
 
+@pytest.mark.slow
 def test_beads_scatter_like_their_atoms_at_small_q(x64):
     rng = np.random.default_rng(5)
     centers = rng.normal(size=(40, 3)) * 1.5
