@@ -43,7 +43,7 @@ def coverage(frames, phi, mean, width, repeats):
     held, values, agreed = dict.fromkeys(exact, 0), dict.fromkeys(exact, 0.0), 0
     for seed in range(repeats):
         first, second = series(rng, frames, phi), series(rng, frames, phi, mean, width)
-        found = compare_distributions(first, second, edges=EDGES, resamples=400, seed=seed)
+        found = compare_distributions(first, second, edges=EDGES, seed=seed)
         agreed += found.agree
         for name, value in exact.items():
             held[name] += found[name].lower <= value <= found[name].upper

@@ -18,7 +18,7 @@ from jaxcg.units import GAS_CONSTANT
 T = 300.0
 KT = GAS_CONSTANT * T
 MASSES = np.array([12.0, 12.0, 12.0])
-CHAINS, STEPS = 8, 1500
+CHAINS, STEPS = 8, 1002
 
 
 class Bent(AbstractEnergy):
