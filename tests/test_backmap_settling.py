@@ -29,6 +29,7 @@ def turned(x, bond, moving, angle):
     return turned
 
 
+@pytest.mark.slow
 def test_doubt_follows_the_regions(engine):
     frame = engine.frame(0, engine.molecule.y, jax.random.key(0))
     backbone = Backbone(engine.system)

@@ -167,6 +167,7 @@ def test_the_kernel_of_tagged_particles_comes_back(folder, capsys):
         assert name in page
 
 
+@pytest.mark.slow
 def test_positions_alone_of_a_trajectory_that_breaks_off(folder, capsys, undrawn):
     write_topology()
     write_fluid("a.xtc", frames=FRAMES // 2)
@@ -184,6 +185,7 @@ def test_positions_alone_of_a_trajectory_that_breaks_off(folder, capsys, undrawn
     assert np.abs(summary["friction_amu_per_ps"] - FRICTION) < 6 * summary["friction_error"]
 
 
+@pytest.mark.slow
 def test_a_coordinate_in_a_potential(folder, undrawn):
     x, v = well()
     np.savez("well.npz", positions=x, velocities=v, times=SPACING * np.arange(x.shape[1]))

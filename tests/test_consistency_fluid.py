@@ -105,6 +105,7 @@ def test_lists_are_renewed_in_time_and_runs_do_not_depend_on_frames():
     assert not np.array_equal(narrow.positions[-1], narrow.positions[0])
 
 
+@pytest.mark.slow
 def test_lennard_jones_fluid_compressibility_by_two_routes():
     """The slope of the pressure between two densities, and the fluctuations of the virial at one."""
     length, temperature = 4.4, 1.5 * ONE

@@ -96,6 +96,7 @@ def test_a_simulated_harmonic_well_with_an_oscillating_kernel(x64):
     assert (np.abs(products.mean(axis=0) - exact) < 4 * error + 2e-3).all()
 
 
+@pytest.mark.slow
 def test_a_simulated_well_with_a_kernel_that_has_no_embedding(x64):
     # A parabolic table: neither exponentials nor infinite in time. Its transform, known on the axis, is exact.
     dt, count, window = 0.05, 1500, 64
@@ -290,6 +291,7 @@ def test_fractional_friction_and_the_mittag_leffler_function(x64):
     np.testing.assert_allclose(values, strength * t[5 : 5 + len(values)] ** -alpha / gamma(1 - alpha), rtol=5e-3)
 
 
+@pytest.mark.slow
 def test_a_power_law_is_passive_over_three_decades(x64):
     # A sub-Ohmic bath: the power law t^(−1/2) with a cutoff, so that it is finite at zero.
     density = PowerLaw(2.0, 1.0, 0.5)

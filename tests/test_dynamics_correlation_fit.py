@@ -33,6 +33,7 @@ def test_the_exact_kernel_leaves_nothing_though_frames_do_not_resolve_it():
     assert np.abs(VelocityMisfit(tables, SPACING, 9.0).of(kernel)).max() < 1e-12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("match", ["volterra", "velocity"])
 def test_a_fit_to_noisy_data_beats_the_table(x64, match):
     _, v, _ = sample(STRENGTHS, RATES, SPACING, 40, 1500, seed=1)

@@ -91,6 +91,7 @@ def test_two_time_scales_of_which_frames_resolve_one(x64):
     assert extract_kernel(c, None, 1.0, 0.032, method="second kind").integral[-1] > 1.9 * exact
 
 
+@pytest.mark.slow
 def test_coupled_coordinates_give_the_matrix_kernel_back(x64):
     rng = np.random.default_rng(2)
     kernel = PassiveKernel(rng.normal(size=(3, 2)), rng.normal(size=(3, 3)), rng.normal(size=(3, 3)))

@@ -265,6 +265,7 @@ def test_the_smoothing_does_not_believe_correlated_noise(x64):
     assert max(errors) > 1.9 * min(errors)
 
 
+@pytest.mark.slow
 def test_errors_include_that_of_the_profile(x64):
     # Twenty-four short campaigns over a barrier of 2.5 kT, some tens of crossings each.
     gle = GLE(DoubleWell(2.5, 1.0), PronyKernel([4.0], [2.0]), 1.0, time_step=DT, temperature=TEMPERATURE)

@@ -35,6 +35,7 @@ def test_noise_has_the_covariance_of_the_kernel_and_the_test_notices_when_not(x6
     assert fluctuation_dissipation_test(noise.T, other, 0.05, TEMPERATURE, lags=80).p_value < 1e-6
 
 
+@pytest.mark.slow
 def test_auxiliary_variables_make_the_same_noise(x64):
     kernel = SumKernel(
         PassiveKernel([1.5, 0.0], [[0.0, 2.0], [0.0, 0.0]], np.diag([0.6, 0.9])), PronyKernel([1.0], [0.4])
@@ -77,6 +78,7 @@ def sampled(function, points, spacing):
     return TabulatedKernel(function(np.arange(points) * spacing), spacing)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kernel", "duration", "family", "order", "residual"),
     [
@@ -105,6 +107,7 @@ def test_noise_in_the_data_does_not_raise_the_order(x64):
     assert np.abs(fit.kernel(jnp.asarray(t)) - exact).max() < 0.03
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("criterion", ["held out", "aic"])
 def test_a_kernel_that_rings_in_many_tones_is_followed_through_the_noise(x64, criterion):
     # One auxiliary more gains nothing here, and two leave most of the misfit, which is that of the other tones.
@@ -117,6 +120,7 @@ def test_a_kernel_that_rings_in_many_tones_is_followed_through_the_noise(x64, cr
     assert np.sqrt(np.mean((np.asarray(fit.kernel(jnp.asarray(t))) - exact) ** 2)) < noise
 
 
+@pytest.mark.slow
 def test_the_total_friction_can_be_held(x64):
     # Correlated noise pulls the tail below zero: alone, that makes a kernel without friction.
     t = np.arange(100) * 0.05

@@ -34,6 +34,7 @@ def test_a_memory_that_does_not_depend_on_the_position_is_found_constant(x64):
     assert 0.5 < np.sqrt(np.mean(kernel**2)) < 1.6
 
 
+@pytest.mark.slow
 def test_friction_that_varies_with_the_position_is_recovered(x64):
     x, v = simulated(DeltaKernel(jnp.asarray(3.0)), coupling)
     found = position_dependent_memory(x, v, 1.0, SPACING, lags=25, energy=Well(), grid=GRID, plateau=(0.05, 0.3))

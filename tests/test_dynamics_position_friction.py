@@ -216,6 +216,7 @@ def test_equilibrium_stays_for_a_strongly_varying_coupling(x64, name):
         assert abs(np.mean(s * x)) < 4 * np.std(x) / np.sqrt(count)
 
 
+@pytest.mark.slow
 def test_harmonic_positions_are_exact_for_a_varying_coupling_and_a_long_step(x64):
     count, dt = 100_000, 1.0
     model = dynamics(Harmonic(jnp.asarray(1.0)), kernels()["both"], Step(), dt)
@@ -275,6 +276,7 @@ def test_a_bath_coupled_nonlinearly_gives_the_same_velocities(x64):
     compare(x_bath, x_gle, x0, again)
 
 
+@pytest.mark.slow
 def test_gradients_agree_with_differences(x64):
     grid = np.linspace(-2, 2, 9)
 
@@ -346,6 +348,7 @@ def test_single_precision_keeps_the_temperature(dt):
     assert float(jnp.mean(state.velocity**2)) == pytest.approx(1.0, abs=4 * np.sqrt(2 / 20_000) + dt**2 / 4)
 
 
+@pytest.mark.slow
 def test_the_profile_follows_its_table_and_stays_beyond_it(x64):
     grid = np.linspace(-1, 1, 41)
     profile = SplineProfile(grid, np.exp(grid))

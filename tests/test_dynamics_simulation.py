@@ -117,6 +117,7 @@ def test_velocities_may_be_given():
         simulate(exact, jnp.zeros((3, 1)), 1, KEY, velocities=jnp.zeros(3))
 
 
+@pytest.mark.slow
 def test_every_trajectory_of_a_history_has_its_own_noise():
     def dynamics(count):
         settings = {"steps": 20, "shape": (2,), "time_step": 0.05, "temperature": TEMPERATURE, "window": 8}

@@ -100,6 +100,7 @@ def well():
         return energy, simulate(gle, starts, 12000, jax.random.key(3), every=2)
 
 
+@pytest.mark.slow
 def test_a_double_well_passes_with_its_kernel_and_fails_without_memory(x64, well):
     energy, data = well
     right = report(data, slice(None), energy=energy, factor=1, time_step=0.05)

@@ -63,18 +63,18 @@ def inversion(fluid, x64):
 
 def test_the_right_potential_stays(fluid, inversion):
     seen = slice(inversion.settings.first, None)
-    new, step = inversion.step(jnp.asarray(fluid[0]), fluid[2])
+    new, step = inversion.step(jnp.asarray(fluid[0]), Measured(fluid[2]))
     np.testing.assert_allclose(new[seen], fluid[0][seen], atol=1e-12)
     assert step.misfit == 0
     assert step.change < 1e-12
-    assert step.ramp == 0
+    assert step.pressure_change == 0
 
 
 def test_a_dilute_gas_takes_one_step(x64):
     truth = lennard_jones(R[SHORT]) - lennard_jones(R[SHORT][-1])
     inversion = BoltzmannInversion(R[SHORT], np.exp(-truth / THERMAL), temperature=TEMPERATURE, least=1e-6)
     wrong = truth + 0.3 * np.cos(9 * R[SHORT])
-    new, _ = inversion.step(jnp.asarray(wrong), np.exp(-wrong / THERMAL))
+    new, _ = inversion.step(jnp.asarray(wrong), Measured(np.exp(-wrong / THERMAL)))
     seen = slice(inversion.settings.first + 1, None)
     # g(r) is known up to a factor only: the shift to zero at the cutoff takes it away.
     np.testing.assert_allclose(new[seen], truth[seen], atol=1e-6)
@@ -103,13 +103,13 @@ def test_the_response_of_a_liquid_takes_one_step(fluid, x64):
         R, whole, temperature=TEMPERATURE, density=density, cutoff=R[SHORT][-1] + 1e-3, least=1e-6
     )
     wrong = table(truth + 0.3 * THERMAL * (1 - R[SHORT] / R[SHORT][-1]))
-    new, step = inversion.step(jnp.asarray(wrong), hypernetted(wrong, density))
+    new, step = inversion.step(jnp.asarray(wrong), Measured(hypernetted(wrong, density)))
     seen = slice(inversion.settings.first + 1, None)
     # Without a bridge function the relation is exact, for the slow ramp too, which Boltzmann's correction hardly sees.
     assert step.misfit < 0.05
     np.testing.assert_allclose(new[seen], table(truth)[seen], atol=1e-5)
     slow = BoltzmannInversion(R[SHORT], whole[SHORT], temperature=TEMPERATURE, least=1e-6)
-    left, _ = slow.step(jnp.asarray(wrong[SHORT]), hypernetted(wrong, density)[SHORT])
+    left, _ = slow.step(jnp.asarray(wrong[SHORT]), Measured(hypernetted(wrong, density)[SHORT]))
     assert np.abs(left - truth)[seen.start :].max() > 0.05 * THERMAL
 
 
@@ -141,14 +141,14 @@ def test_the_ramp_closes_the_gap_of_the_pressure(fluid, x64):
     inversion = BoltzmannInversion(
         R[SHORT], rdf, temperature=TEMPERATURE, density=density, pressure=float(wanted), least=1e-6
     )
-    new, step = inversion.step(jnp.asarray(truth), rdf, now)
-    assert 0 < step.ramp < 0.1 * THERMAL  # repulsive: the pressure was too low
-    ramp = step.ramp * (1 - jnp.asarray(R[SHORT]) / R[SHORT][-1])
+    new, step = inversion.step(jnp.asarray(truth), Measured(rdf, now))
+    assert 0 < step.pressure_change < 0.1 * THERMAL  # repulsive: the pressure was too low
+    ramp = step.pressure_change * (1 - jnp.asarray(R[SHORT]) / R[SHORT][-1])
     np.testing.assert_allclose(pressure(truth + ramp) - now, wanted - now, rtol=0.01)
     seen = slice(inversion.settings.first, None)
     np.testing.assert_allclose(new[seen], (truth + ramp)[seen], atol=1e-9)
     with pytest.raises(ValueError, match="give the pressure"):
-        inversion.step(jnp.asarray(truth), rdf)
+        inversion.step(jnp.asarray(truth), Measured(rdf))
 
 
 def test_the_core_repels_whatever_the_noise(fluid):
@@ -159,7 +159,7 @@ def test_the_core_repels_whatever_the_noise(fluid):
     assert (np.diff(core) < 0).all()
     assert core[0] > 100 * THERMAL
     assert np.isfinite(core).all()
-    new, _ = inversion.step(inversion.init(), np.zeros(102))  # a simulation that saw nothing
+    new, _ = inversion.step(inversion.init(), Measured(np.zeros(102)))  # a simulation that saw nothing
     assert np.isfinite(new).all()
 
 

@@ -7,14 +7,17 @@ potential to a measured g(r) will do.
 
 from .boltzmann_inversion import BoltzmannInversion
 from .hypernetted_inversion import HypernettedInversion
+from .inverse_monte_carlo import InverseMonteCarlo, PotentialUncertainty
 from .inversion import AbstractInversion, Inversion, InversionStep, Measured, invert
 
 __all__ = [
     "AbstractInversion",
     "BoltzmannInversion",
     "HypernettedInversion",
+    "InverseMonteCarlo",
     "Inversion",
     "InversionStep",
     "Measured",
+    "PotentialUncertainty",
     "invert",
 ]

@@ -1,10 +1,9 @@
 """Iterative Boltzmann inversion."""
 
 import jax.numpy as jnp
-import numpy as np
 
-from ..typing import Array, Float
-from .inversion import AbstractInversion, InversionSettings, float_type, log_ratio
+from ..typing import Array, Float, Scalar
+from .inversion import AbstractInversion, InversionSettings, Measured, float_type, log_ratio
 
 
 class BoltzmannInversion(AbstractInversion):
@@ -51,6 +50,6 @@ class BoltzmannInversion(AbstractInversion):
         )
         self.r, self.target = jnp.asarray(r, float_type(r)), jnp.asarray(target, float_type(r))
 
-    def correction(self, rdf: Float[Array | np.ndarray, " points"]) -> Float[Array, " points"]:
-        """ln(g/g*): none where both are unsampled, a bounded one where one of them is."""
-        return log_ratio(rdf, self.target, self.settings.least)
+    def correction(self, measured: Measured) -> tuple[Float[Array, " points"], Scalar]:
+        """kT ln(g/g*): none where both are unsampled, a bounded one where one of them is; and the ramp."""
+        return self._with_ramp(log_ratio(measured.rdf, self.target, self.settings.least), measured)

@@ -6,8 +6,8 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 
-from ..typing import Array, Float
-from .inversion import AbstractInversion, InversionSettings, float_type, log_ratio
+from ..typing import Array, Float, Scalar
+from .inversion import AbstractInversion, InversionSettings, Measured, float_type, log_ratio
 
 #: Structure factors below this count as this: what little a stiff liquid shows of slow ramps would be lost in noise.
 _STIFFEST = 0.05
@@ -68,10 +68,11 @@ class HypernettedInversion(AbstractInversion):
         self.points = points
         self.r, self.target = jnp.asarray(r, float_type(r)), jnp.asarray(target, float_type(r))
 
-    def correction(self, rdf: Float[Array | np.ndarray, " points"]) -> Float[Array, " points"]:
-        """ln(g/g*) + (g* − g) − (c* − c)."""
+    def correction(self, measured: Measured) -> tuple[Float[Array, " points"], Scalar]:
+        """kT [ln(g/g*) + (g* − g) − (c* − c)], and the ramp."""
+        rdf = jnp.asarray(measured.rdf, self.r.dtype)
         change = self.target - rdf - (self._direct(self.target) - self._direct(rdf))
-        return log_ratio(rdf, self.target, self.settings.least) + change
+        return self._with_ramp(log_ratio(rdf, self.target, self.settings.least) + change, measured)
 
     def _correlation(self, rdf):
         """g − 1 of an infinite system."""

@@ -26,12 +26,12 @@ class InversionStep(NamedTuple):
     Fields:
         misfit: ∫|g − g*| dr / ∫ g* dr of the g(r) that was given, up to the cutoff.
         change: largest change of the potential where the target has data, kJ/mol.
-        ramp: height at r = 0 of the ramp that was added for the pressure, kJ/mol.
+        pressure_change: largest part of it that is there for the pressure, kJ/mol; the height at r = 0 of a ramp.
     """
 
     misfit: Scalar
     change: Scalar
-    ramp: Scalar
+    pressure_change: Scalar
 
 
 class AbstractInversion(eqx.Module):
@@ -39,7 +39,8 @@ class AbstractInversion(eqx.Module):
 
     Potentials are tables on the distances of the target, zero from the cutoff on. Below the first distance at which the
     target has data the potential goes on upwards exponentially, so no pair is lost in the core. With a target pressure
-    every step also adds the ramp A (1 − r/r_c) that closes the gap at unchanged g(r), bounded by 0.1 kT.
+    every step also closes its gap: `InverseMonteCarlo` by what the frames say, the others by the ramp A (1 − r/r_c)
+    that would do so at unchanged g(r), bounded by 0.1 kT.
 
     Without a pressure the fixed point has the target's g(r), and by Henderson's theorem no other potential has; but
     potentials that differ by a weak slow ramp have almost the same g(r), so u and with it the pressure converge last.
@@ -61,8 +62,15 @@ class AbstractInversion(eqx.Module):
     settings: eqx.AbstractVar["InversionSettings"]
 
     @abstractmethod
-    def correction(self, rdf: Float[Array | np.ndarray, " points"]) -> Float[Array, " points"]:
-        """What g(r) asks to be added to the potential that gave it, in kT."""
+    def correction(self, measured: "Measured") -> tuple[Float[Array, " points"], Scalar]:
+        """What g(r) and the pressure ask to be added to the potential that gave them, kJ/mol.
+
+        Returns:
+            (points,) the change, and the largest part of it that is there for the pressure.
+
+        Raises:
+            ValueError: something is missing in ``measured``.
+        """
 
     @property
     def cutoff(self) -> Array:
@@ -74,33 +82,38 @@ class AbstractInversion(eqx.Module):
         return self._complete(-self.settings.thermal_energy * jnp.log(jnp.maximum(self.target, self.settings.least)))
 
     def step(
-        self,
-        potential: Float[Array | np.ndarray, " points"],
-        rdf: Float[Array | np.ndarray, " points"],
-        pressure: Array | float | None = None,
+        self, potential: Float[Array | np.ndarray, " points"], measured: "Measured"
     ) -> tuple[Float[Array, " points"], InversionStep]:
         """The next potential.
 
         Arguments:
             potential: (points,) that was simulated, kJ/mol.
-            rdf: (points,) g(r) it gave.
-            pressure: it gave, kJ/mol/nm³; needed when there is a target.
+            measured: what it gave; with a pressure where there is a target for it.
 
         Returns:
             The corrected potential, kJ/mol, and the `InversionStep`.
 
         Raises:
-            ValueError: there is a target pressure and none was given.
+            ValueError: something is missing in ``measured``.
         """
-        s, rdf = self.settings, jnp.asarray(rdf, self.r.dtype)
-        change = s.rate * s.thermal_energy * self._smooth(self.correction(rdf))
-        ramp = jnp.zeros((), self.r.dtype)
-        if s.pressure is not None:
-            if pressure is None:
-                raise ValueError("inversion: give the pressure that was measured; there is a target for it.")
-            ramp = self._ramp(rdf, jnp.asarray(pressure, self.r.dtype))
-        new = self._complete(potential + change + ramp * (1 - self.r / self.cutoff))
-        return new, InversionStep(self.misfit(rdf), jnp.max(jnp.abs(new - potential)[s.first :]), ramp)
+        change, pressure_change = self.correction(measured)
+        new = self._complete(jnp.asarray(potential, self.r.dtype) + change)
+        moved = jnp.max(jnp.abs(new - potential)[self.settings.first :])
+        return new, InversionStep(self.misfit(measured.rdf), moved, pressure_change)
+
+    def _with_ramp(self, change: Array, measured: "Measured") -> tuple[Array, Array]:
+        """The applied share of a change in kT, smoothed, and a ramp for the pressure, both in kJ/mol."""
+        s = self.settings
+        change = s.rate * s.thermal_energy * self._smooth(change)
+        if s.pressure is None:
+            return change, jnp.zeros((), self.r.dtype)
+        ramp = self._ramp(jnp.asarray(measured.rdf, self.r.dtype), self._pressure_of(measured))
+        return change + ramp * (1 - self.r / self.cutoff), ramp
+
+    def _pressure_of(self, measured: "Measured") -> Array:
+        if measured.pressure is None:
+            raise ValueError("inversion: give the pressure that was measured; there is a target for it.")
+        return jnp.asarray(measured.pressure, self.r.dtype)
 
     def misfit(self, rdf: Float[Array | np.ndarray, " points"]) -> Scalar:
         """∫|g − g*| dr / ∫ g* dr up to the cutoff."""
@@ -183,10 +196,14 @@ class Measured(NamedTuple):
     Fields:
         rdf: (points,) g(r) on the distances of the target.
         pressure: kJ/mol/nm³, or None if it was not measured.
+        rdf_series: (frames, points) g(r) of every frame, whose mean it is, for methods that ask for fluctuations.
+        pressure_series: (frames,) pressure of every frame.
     """
 
     rdf: Array | np.ndarray
     pressure: Array | float | None = None
+    rdf_series: Array | np.ndarray | None = None
+    pressure_series: Array | np.ndarray | None = None
 
 
 class Inversion(NamedTuple):
@@ -251,7 +268,7 @@ def invert(
                 "shorter time step."
             )
         potentials.append(np.asarray(current))
-        current, step = inversion.step(current, rdf, measured.pressure)
+        current, step = inversion.step(current, measured)
         rdfs.append(np.asarray(rdf))
         misfits.append(float(step.misfit))
         pressures.append(pressure)
