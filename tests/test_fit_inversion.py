@@ -8,7 +8,7 @@ from scipy.fft import dst
 
 from jaxcg.consistency import pair_pressure
 from jaxcg.errors import ResultError
-from jaxcg.fit import BoltzmannInversion, HypernettedInversion, Measured, invert
+from jaxcg.fit import BoltzmannInversion, Measured, invert
 from jaxcg.units import GAS_CONSTANT
 
 TEMPERATURE = 120.0
@@ -94,38 +94,6 @@ def test_lennard_jones_comes_back_from_its_own_rdf(fluid, inversion):
     assert done.misfit[-1] < 1e-3 < 0.01 < done.misfit[0]
     assert np.abs(done.potential - truth)[seen].max() < 0.01 * start
     assert np.isnan(done.pressure).all()
-
-
-def test_the_response_of_a_liquid_takes_one_step(fluid, x64):
-    truth, density, _ = fluid
-    whole = hypernetted(table(truth), density)
-    inversion = HypernettedInversion(
-        R, whole, temperature=TEMPERATURE, density=density, cutoff=R[SHORT][-1] + 1e-3, least=1e-6
-    )
-    wrong = table(truth + 0.3 * THERMAL * (1 - R[SHORT] / R[SHORT][-1]))
-    new, step = inversion.step(jnp.asarray(wrong), Measured(hypernetted(wrong, density)))
-    seen = slice(inversion.settings.first + 1, None)
-    # Without a bridge function the relation is exact, for the slow ramp too, which Boltzmann's correction hardly sees.
-    assert step.misfit < 0.05
-    np.testing.assert_allclose(new[seen], table(truth)[seen], atol=1e-5)
-    slow = BoltzmannInversion(R[SHORT], whole[SHORT], temperature=TEMPERATURE, least=1e-6)
-    left, _ = slow.step(jnp.asarray(wrong[SHORT]), Measured(hypernetted(wrong, density)[SHORT]))
-    assert np.abs(left - truth)[seen.start :].max() > 0.05 * THERMAL
-
-
-def test_the_end_of_a_rdf_in_a_finite_box_is_taken_off(fluid, x64):
-    truth, density, _ = fluid
-    whole = hypernetted(table(truth), density)
-    shells = 4 * np.pi / 3 * np.diff((SPACING * np.arange(513)) ** 3)
-    structure = 1 + density * np.sum(shells * (whole - 1))
-    points = 8000
-    found = HypernettedInversion(
-        R, whole, temperature=TEMPERATURE, density=density, points=points, cutoff=R[SHORT][-1] + 1e-3
-    )
-    raised = found._correlation(jnp.asarray(whole + (1 - structure) / points))
-    np.testing.assert_allclose(raised, whole - 1, atol=1e-9)
-    with pytest.raises(ValueError, match="middles of bins"):
-        HypernettedInversion(R + 0.1, whole, temperature=TEMPERATURE, density=density)
 
 
 def test_the_ramp_closes_the_gap_of_the_pressure(fluid, x64):

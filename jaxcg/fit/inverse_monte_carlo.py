@@ -38,7 +38,8 @@ class InverseMonteCarlo(AbstractInversion):
     Arguments:
         r, target, temperature, cutoff, rate, least, density, pressure: see `AbstractInversion`; the density is needed.
         points: N of the simulations, where g(r) is counted against N(N − 1)/2 pairs.
-        target_frames: independent frames behind the target; infinite for an exact one.
+        target_frames: independent frames behind the target, such as the effective sample size of its pressure;
+            infinite for an exact one.
 
     Raises:
         ValueError: as `BoltzmannInversion`; points below two.
@@ -88,7 +89,7 @@ class InverseMonteCarlo(AbstractInversion):
         found = self._linearise(measured)
         change = found.posterior @ (found.counts - found.wanted) / found.thermal_energy
         for_pressure = np.zeros_like(change)
-        if found.gap is not None:
+        if found.gap is not None and found.slope is not None:
             direction = found.posterior @ found.slope
             for_pressure = direction * (found.gap - found.slope @ change) / (found.slope @ direction)
         most = np.abs(change + for_pressure)[self.settings.first :].max()
@@ -117,8 +118,8 @@ class InverseMonteCarlo(AbstractInversion):
         s = self.settings
         if measured.rdf_series is None or len(measured.rdf_series) < _FEWEST:
             raise ValueError(
-                f"InverseMonteCarlo: give g(r) of every frame (rdf_series), of {_FEWEST} frames or more; the correction "
-                "comes from their fluctuations."
+                f"InverseMonteCarlo: give g(r) of every frame (rdf_series), of {_FEWEST} frames or more; the "
+                "correction comes from their fluctuations."
             )
         inside = slice(s.last + 1)
         assert s.density is not None
@@ -130,13 +131,19 @@ class InverseMonteCarlo(AbstractInversion):
         mean = np.asarray(measured.rdf, np.float64)[inside] * ideal
         off = series - series.mean(axis=0)
         covariance = off.T @ off / (len(off) - 1)
-        seen = np.asarray(self.target)[inside] > s.least
-        frames = float(np.nanmedian(block_average(series[:, seen]).effective_sample_size))
-        frames = 1 / (1 / frames + 1 / self.target_frames)
-
         prior = _smooth_prior(r, _SMOOTH * r[s.first]) * (_SIZE * kt) ** 2
-        posterior = prior @ np.linalg.inv(covariance @ prior / kt**2 + np.eye(len(r)) / frames)
-        posterior = 0.5 * (posterior + posterior.T)
+
+        def posterior_of(frames: float) -> tuple[np.ndarray, float]:
+            frames = 1 / (1 / frames + 1 / self.target_frames)
+            found = prior @ np.linalg.inv(covariance @ prior / kt**2 + np.eye(len(r)) / frames)
+            return 0.5 * (found + found.T), frames
+
+        # Frames count as often as they are independent in what they tell worst, a slow collective change.
+        posterior, frames = posterior_of(len(off))
+        worst = np.linalg.eigh(posterior)[1][:, -1]
+        independent = block_average(series @ worst).effective_sample_size
+        if np.isfinite(independent):
+            posterior, frames = posterior_of(float(independent))
         whole = np.zeros((len(self.r), len(self.r)))
         whole[inside, inside] = posterior
 
@@ -145,7 +152,7 @@ class InverseMonteCarlo(AbstractInversion):
             pressures = np.asarray(measured.pressure_series, np.float64)
             # P = ρkT − (2π/3) ρ² ∫ r³ u′ g dr, and u′ by differences of the table.
             weight = -(2 * math.pi / 3) * density**2 * (1 - 1 / self.points) * r**3 * spacing
-            own = np.gradient(np.eye(len(r)), spacing, axis=0).T @ (weight * mean / ideal)
+            own = np.asarray(np.gradient(np.eye(len(r)), spacing, axis=0)).T @ (weight * mean / ideal)
             slope = np.zeros(len(self.r))
             slope[inside] = own - off.T @ (pressures - pressures.mean()) / (len(off) - 1) / kt
         gap = None
