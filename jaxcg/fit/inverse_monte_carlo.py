@@ -14,6 +14,8 @@ from .inversion import AbstractInversion, InversionSettings, Measured, float_typ
 #: Smoothness of a change, and what is known of its size before the frames are asked: length in units of the shortest
 #: distance in the data, and kT.
 _SMOOTH, _SIZE = 0.15, 1.0
+#: A change is at most this many kT anywhere: the response is linear only so far.
+_MOST = 2.0
 #: Frames below which fluctuations say nothing.
 _FEWEST = 16
 
@@ -31,7 +33,7 @@ class InverseMonteCarlo(AbstractInversion):
         Δu = K (C K/(kT)² + 1/M)⁻¹ (n − n*)/kT,   C = cov(n, n),
 
     and with a target pressure the most probable one among those that close its gap too, by ∂P/∂u = own virial −
-    cov(P, n)/kT. Nothing moves by more than kT at a time.
+    cov(P, n)/kT. Nothing moves by more than 2 kT at a time.
 
     Target and simulations should have the same number of points: counts of different sizes differ by 1/N.
 
@@ -93,7 +95,7 @@ class InverseMonteCarlo(AbstractInversion):
             direction = found.posterior @ found.slope
             for_pressure = direction * (found.gap - found.slope @ change) / (found.slope @ direction)
         most = np.abs(change + for_pressure)[self.settings.first :].max()
-        share = float(self.settings.rate) * min(1.0, found.thermal_energy / max(most, 1e-300))
+        share = float(self.settings.rate) * min(1.0, _MOST * found.thermal_energy / max(most, 1e-300))
         largest = share * np.abs(for_pressure)[self.settings.first :].max()
         return jnp.asarray(share * (change + for_pressure), self.r.dtype), jnp.asarray(largest, self.r.dtype)
 
