@@ -74,6 +74,19 @@ def test_equal_distributions_are_found_equal(monkeypatch):
     assert values["Kullback–Leibler"] < 0.006
 
 
+def test_distributions_that_never_change_and_never_meet():
+    """A rigid angle: every frame of either side in one bin, and not in the same."""
+    reference, model = np.zeros((20, 16)), np.zeros((12, 16))
+    reference[:, 3], model[:, 9] = 50, 30
+    found = compare_histograms(reference, model, edges=np.linspace(0, 1.6, 17), name="angle")
+    assert not found.agree
+    assert found.p_value < 0.01
+    assert 1 < abs(found.deviation) < 100
+    same = compare_histograms(reference, reference[:12], edges=np.linspace(0, 1.6, 17), name="angle")
+    assert same.agree
+    assert same.deviation == 0
+
+
 def test_table_verdict_and_json():
     rng = np.random.default_rng(0)
     first, second = series(rng, 3000, 0.5), series(rng, 4000, 0.5, 0.5)

@@ -55,7 +55,7 @@ def _plain(value):
 
 
 def largest_deviation(
-    data: np.ndarray, model: np.ndarray, *, slack: np.ndarray, rng: np.random.Generator
+    data: np.ndarray, model: np.ndarray, *, slack: np.ndarray, rng: np.random.Generator, unseen: float = 1e-300
 ) -> tuple[np.ndarray, int, float]:
     """Deviations of two curves known block by block, and the p-value of the largest of them.
 
@@ -68,6 +68,7 @@ def largest_deviation(
         model: (blocks, points) that of every block of the model, or (1, points) where it is known exactly.
         slack: (points,) differences up to which the model counts as right.
         rng: random numbers.
+        unseen: standard error of a difference at a point where no block of either differs from the others.
 
     Returns:
         (points,) model − data in standard errors, the index of the largest beyond the slack, and the p-value.
@@ -76,14 +77,14 @@ def largest_deviation(
     """
     parts = [each for each in (data, model) if len(each) > 1]
     variances = [each.var(axis=0, ddof=1) / len(each) for each in parts]
-    error = np.maximum(np.sqrt(sum(variances)), 1e-300)
+    variance = np.asarray(sum(variances))
+    error = np.where(variance > 0, np.sqrt(variance), unseen)
     difference = model.mean(axis=0) - data.mean(axis=0)
     excess = np.maximum(np.abs(difference) - slack, 0.0) / error
     worst = int(np.argmax(excess if excess.max() > 0 else np.abs(difference) / error))
-    # Welch's degrees of freedom where it matters.
-    freedom = error[worst] ** 4 / max(
-        sum(v[worst] ** 2 / (len(p) - 1) for v, p in zip(variances, parts, strict=True)), 1e-300
-    )
+    # Welch's degrees of freedom where it matters; those of all blocks where they are alike.
+    spread = sum(v[worst] ** 2 / (len(p) - 1) for v, p in zip(variances, parts, strict=True))
+    freedom = variance[worst] ** 2 / spread if spread > 0 else float(sum(len(p) - 1 for p in parts))
     draws = sum(
         rng.standard_normal((_DRAWS, len(each))) @ (each - each.mean(axis=0)) / np.sqrt(len(each) * (len(each) - 1))
         for each in parts

@@ -155,7 +155,7 @@ def compare_bonded(
     except ValueError as error:
         raise InputError(str(error)) from error
     deviation = None
-    if temperature is not None and np.any((reference.counts > 0) & (model.counts > 0)):
+    if temperature is not None and np.count_nonzero((reference.counts > 0) & (model.counts > 0)) > 1:
         deviation = profile_deviation(_profile(model, temperature), _profile(reference, temperature))
     return BondedComparison(reference, model, found, deviation)
 
