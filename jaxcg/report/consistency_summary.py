@@ -15,6 +15,9 @@ from .memory_summary import with_error
 
 _MARKS = {"yes": "✓", "no": "✗", "undecided": "?", "not tested": "–"}
 
+#: Notes that are printed; the rest are in the report.
+_NOTES = 6
+
 
 def summarize_consistency(found: ConsistencyCheck, *, title: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """What ``consistency.json`` holds: plain numbers, texts and lists; null where a number is not known.
@@ -105,7 +108,9 @@ def consistency_lines(summary: Mapping[str, Any]) -> list[str]:
             lines.append(f"      and {len(criterion['findings']) - 6} more in the report")
         if not criterion["findings"] or criterion["answer"] == "undecided":
             lines.append(f"    {criterion['words']}")
-    return lines + [f"  note: {note}" for note in summary["notes"]]
+    notes = summary["notes"]
+    lines += [f"  note: {note}" for note in notes[:_NOTES]]
+    return lines + ([f"  and {len(notes) - _NOTES} more notes in the report"] if len(notes) > _NOTES else [])
 
 
 def shown(one: Estimate | None, factor: float = 1.0) -> str:

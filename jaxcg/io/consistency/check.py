@@ -295,7 +295,8 @@ def _thermodynamics(
         pressures |= isotherms.pairs()
     whole = thermodynamic_consistency(pressures, tolerance=settings.pressure_tolerance, level=settings.level)
     findings = list(whole.findings)
-    if reference.density is not None and model.density is not None:
+    # Without g(r) the box is not looked at: a protein alone, whose solvent was left out or is none.
+    if settings.compare_pairs and reference.density is not None and model.density is not None:
         free = not (reference.constant_volume and model.constant_volume)
         apart = 100 * (model.density.value / reference.density.value - 1)
         ends = [one.interval(settings.level) for one in (reference.density, model.density)]
