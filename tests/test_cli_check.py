@@ -153,6 +153,26 @@ def test_equal_ensembles_are_not_told_apart_and_others_are(folder, capsys):
     assert summary["radial"] == []
 
 
+def test_a_density_that_is_free_is_compared(folder):
+    """Gases of the same pairs in boxes that fluctuate; 3 % in length are 9 % in density."""
+    rng = np.random.default_rng(8)
+    gas = waters(5)[:, :, :2].reshape(FRAMES, -1, 3)
+    write_pdb("gas.pdb", gas[0], ("W", "V"), 2)
+    for name, scale in (("gas.xtc", 1.0), ("tight.xtc", 0.97)):
+        with XTCFile(name, "w") as file:
+            for number, frame in enumerate(gas):
+                edge = EDGE * scale * rng.normal(1, 0.003)
+                box = np.eye(3, dtype=np.float32) * edge
+                file.write((frame * edge / EDGE).astype(np.float32), box, number, float(number), precision=1e5)
+    words = ("--reference", "gas.xtc", "--topology", "gas.pdb", "--model", "tight.xtc", "-o", "out", "--force")
+    assert run(*words) == 0
+    density = json.loads(Path("out/consistency.json").read_text())["criteria"][1]["findings"][0]
+    assert density["answer"] == "no"
+    assert density["lower"] < 100 * (0.97**-3 - 1) < density["upper"] < density["lower"] + 1.5
+    assert run(*words, "--no-pairs") == 0
+    assert json.loads(Path("out/consistency.json").read_text())["criteria"][1]["answer"] == "not tested"
+
+
 def test_a_mapped_ideal_gas_has_the_pressure_of_one(folder):
     write_waters()
     pressure = WATERS / EDGE**3 * GAS_CONSTANT * 300 / BAR
