@@ -1,14 +1,13 @@
 """`jaxcg check`: is a coarse-grained model right? Its structure and pressures beside those of a reference."""
 
 import argparse
-import json
 from pathlib import Path
 
 from ..errors import InputError
 from .environment import configure_jax
 from .options import add_output, count, frame_range, non_negative, positive, seed
 from .progress import Progress
-from .staging import StagedFolder
+from .reported import run_reported
 
 #: Every file the verb may write.
 OUTPUTS = ("consistency.json", "curves.npz", "report.html")
@@ -153,26 +152,24 @@ def run(options: argparse.Namespace) -> int:
         InputError: the input cannot be used; nothing is written.
     """
     _check(options)
-    staged, progress = StagedFolder(options.output, OUTPUTS, force=options.force), Progress(quiet=options.quiet)
-    with staged as folder, progress:
-        progress("loading", 0, 1)
+
+    def compute(progress: Progress):
         configure_jax()
-        found = _compare(options, progress)
-        progress("report", 0, 1)
-        try:
-            summary = _write(folder.path, found, options)
-            written = sorted(path.name for path in folder.path.iterdir())
-            folder.commit(last="consistency.json")
-        except OSError as problem:
-            raise InputError(f"{options.output}: cannot be written ({problem.strerror}).") from problem
-    if options.json:
-        shown = {**summary, "output": str(folder.target), "files": written, "seconds": progress.seconds}
-        print(json.dumps(shown, allow_nan=False))
-    elif not options.quiet:
+        return _compare(options, progress)
+
+    def lines(summary):
         from ..report.consistency_summary import consistency_lines
 
-        print("\n".join(consistency_lines(summary)))
-        print(f"{options.output}: {', '.join(written)}; {sum(progress.seconds.values()):.1f} s")
+        return consistency_lines(summary)
+
+    run_reported(
+        options,
+        OUTPUTS,
+        last="consistency.json",
+        compute=compute,
+        write=lambda folder, found: _write(folder, found, options),
+        lines=lines,
+    )
     return 0
 
 

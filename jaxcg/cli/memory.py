@@ -1,7 +1,6 @@
 """`jaxcg memory`: from trajectories to a memory kernel, a passive fit of it, and a verdict on its motion."""
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ from ..errors import InputError, ResultError
 from .environment import configure_jax
 from .options import add_output, count, frame_range, positive, seed
 from .progress import Progress
-from .staging import StagedFolder
+from .reported import run_reported
 
 #: Every file the verb may write.
 OUTPUTS = ("kernel.json", "profile.json", "memory.npz", "memory.json", "gle.yaml", "report.html")
@@ -139,27 +138,25 @@ def run(options: argparse.Namespace) -> int:
         ResultError: a trajectory breaks off; what is whole has been analysed.
     """
     _check(options)
-    staged, progress = StagedFolder(options.output, OUTPUTS, force=options.force), Progress(quiet=options.quiet)
-    with staged as folder, progress:
-        progress("loading", 0, 1)
+
+    def compute(progress: Progress):
         configure_jax()
         _check_kinds(options)
-        found = _analyze(options, progress)
-        progress("report", 0, 1)
-        try:
-            summary = _write(folder.path, found, options)
-            written = sorted(path.name for path in folder.path.iterdir())
-            folder.commit(last="memory.json")
-        except OSError as problem:
-            raise InputError(f"{options.output}: cannot be written ({problem.strerror}).") from problem
-    if options.json:
-        shown = {**summary, "output": str(folder.target), "files": written, "seconds": progress.seconds}
-        print(json.dumps(shown, allow_nan=False))
-    elif not options.quiet:
+        return _analyze(options, progress)
+
+    def lines(summary):
         from ..report.memory_summary import memory_lines
 
-        print("\n".join(memory_lines(summary)))
-        print(f"{options.output}: {', '.join(written)}; {sum(progress.seconds.values()):.1f} s")
+        return memory_lines(summary)
+
+    found = run_reported(
+        options,
+        OUTPUTS,
+        last="memory.json",
+        compute=compute,
+        write=lambda folder, found: _write(folder, found, options),
+        lines=lines,
+    )
     if found.series.damage is not None:
         raise ResultError(f"{found.series.damage}; what is whole is in {options.output}.")
     return 0
