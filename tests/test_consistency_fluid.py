@@ -206,7 +206,7 @@ def test_compressibility_from_the_virial_and_from_the_slope():
     length = (side**3 / 0.6) ** (1 / 3)
     x, box = grid(side, length), length * jnp.eye(3)
     energy = PairEnergy(LennardJones(1.0, 1.0, 2.5, switch=1.8), side**3, box=box)
-    given = {"temperature": temperature, "time_step": 0.005, "steps": 8000, "equilibration": 1000, "every": 10}
+    given = {"temperature": temperature, "time_step": 0.005, "steps": 20_000, "equilibration": 1000, "every": 10}
     run = simulate_fluid(energy, x, box, 1.0, key=jax.random.key(0), **given)
     derivatives = frame_volume_derivatives(energy, run.positions, run.boxes)
     kappa = compressibility_from_virial(derivatives, side**3, float(run.volumes[0]), temperature)
