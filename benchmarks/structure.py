@@ -5,7 +5,7 @@
 
 Points of an ideal gas at 100/nm³ (10 000 in a box of 4.6416 nm), r_max 1 nm, 200 bins. Sections:
 one      milliseconds for a frame on one core, everybody in a process of its own that may use no other;
-two      the same on two cores, by those that use them;
+two      the same on two cores: ours uses one of them, the peers that can use both;
 scaling  by number of points up to --most: time, peak memory of the process, and freud up to a tenth of that;
 gpu      all pairs compared on an accelerator, where there is one.
 
@@ -50,7 +50,7 @@ def ours(x, box, cores: int) -> np.ndarray:
     """Pairs by distance, each once."""
     from jaxcg.consistency.structure import CellPairs, count_distances
 
-    return count_distances(CellPairs(x, box, R_MAX), BINS, workers=cores)
+    return count_distances(CellPairs(x, box, R_MAX), BINS)
 
 
 def freud(x, box, cores: int) -> np.ndarray:

@@ -61,13 +61,12 @@ def test_molecules(keep):
     assert 2 * found.pairs == wanted.sum()
 
 
-def test_many_points_threads_and_the_device_count_the_same():
+def test_many_points_and_the_device_count_the_same():
     box = np.eye(3) * 2.5
     x = points(3000, box).astype(np.float64)
     edges = np.linspace(0, 0.7, 71)
     cells = CellPairs(x, box, 0.7)
     found = count_distances(cells, 70)
-    np.testing.assert_array_equal(found, count_distances(cells, 70, workers=2))
     compared = np.asarray(compared_counts(np.mod(x, 2.5).astype(np.float32)[:800], box.astype(np.float32), edges))
     small = count_distances(CellPairs(x[:800], box, 0.7), 70)
     assert np.abs(compared - small).max() <= 3

@@ -1,9 +1,8 @@
 """Radial distribution functions and coordination numbers, streamed over frames, with block errors."""
 
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import combinations_with_replacement, pairwise
+from itertools import combinations_with_replacement
 
 import numpy as np
 
@@ -106,7 +105,6 @@ class RadialAccumulator:
         images: allow ``r_max`` beyond half the box: then every periodic image within it counts as a pair, for which
             full shells are the right normalisation; the distribution repeats the period of the box there. Refused
             otherwise.
-        workers: threads that share the cells of a frame.
 
     Raises:
         ValueError: an argument is out of range, or a pair names a type that no point has.
@@ -122,10 +120,9 @@ class RadialAccumulator:
         molecules: Sequence[int] | np.ndarray | None = None,
         keep: str = "all",
         images: bool = False,
-        workers: int = 1,
     ) -> None:
-        if not (np.isfinite(r_max) and r_max > 0) or bins < 1 or workers < 1:
-            raise ValueError(f"radial distribution: r_max {r_max}, bins {bins}, workers {workers} must be positive.")
+        if not (np.isfinite(r_max) and r_max > 0) or bins < 1:
+            raise ValueError(f"radial distribution: r_max {r_max}, bins {bins} must be positive.")
         if keep not in ("all", "between", "within"):
             raise ValueError(f"radial distribution: keep is '{keep}'; it is 'all', 'between' or 'within'.")
         if keep != "all" and molecules is None:
@@ -147,7 +144,7 @@ class RadialAccumulator:
                 f"{', '.join(names)}."
             )
         self.wanted = wanted
-        self._keep, self._images, self._workers = keep, images, workers
+        self._keep, self._images = keep, images
         self._blocks = FrameBlocks()
         self._n_points: int | None = None
 
@@ -174,7 +171,7 @@ class RadialAccumulator:
             else:
                 theirs = None if self._molecules is None else self._molecules[second]
                 cells = CellPairs(x[first], box, r_max, x[second], groups=mine, other_groups=theirs, keep=self._keep)
-            row.append(count_distances(cells, bins, self._workers))
+            row.append(count_distances(cells, bins))
         self._blocks.add(np.concatenate(row))
 
     def results(self) -> dict[tuple[str, str], RadialDistribution]:
@@ -245,36 +242,28 @@ class RadialAccumulator:
             )
 
 
-def count_distances(cells: CellPairs, bins: int, workers: int = 1) -> np.ndarray:
+def count_distances(cells: CellPairs, bins: int) -> np.ndarray:
     """Pairs by distance.
 
     Arguments:
         cells: the pairs.
         bins: of equal width from 0 to the radius of ``cells``.
-        workers: threads.
 
     Returns:
         (bins,) number of pairs with edge ≤ distance < next edge, by distances in double precision.
     """
 
-    def part(bounds: tuple[int, int]) -> np.ndarray:
-        counts, kept, length = np.zeros(bins + 1, np.int64), [], 0
-        scale = bins / cells.radius
-        for block in cells.blocks(*bounds):
-            found = block.squared[block.counted]
-            kept.append(found)
-            length += len(found)
-            if length > _AT_ONCE:
-                counts += _counted(kept, scale, bins)
-                kept, length = [], 0
-        return counts + _counted(kept, scale, bins) if kept else counts
-
-    if workers == 1:
-        counts = part((0, len(cells)))
-    else:
-        bounds = np.linspace(0, len(cells), 4 * workers + 1).astype(int).tolist()
-        with ThreadPoolExecutor(workers) as pool:
-            counts = sum(pool.map(part, pairwise(bounds)), np.zeros(bins + 1, np.int64))
+    counts, kept, length = np.zeros(bins + 1, np.int64), [], 0
+    scale = bins / cells.radius
+    for block in cells.blocks():
+        found = block.squared[block.counted]
+        kept.append(found)
+        length += len(found)
+        if length > _AT_ONCE:
+            counts += _counted(kept, scale, bins)
+            kept, length = [], 0
+    if kept:
+        counts += _counted(kept, scale, bins)
     # A distance that rounds up to the radius belongs to the last bin.
     counts[bins - 1] += counts[bins]
     return counts[:bins]
@@ -297,7 +286,7 @@ def radial_distributions(
     Arguments:
         frames: (positions (points, 3), box (3, 3)) of every frame, nm.
         r_max: largest distance, nm.
-        options: those of `RadialAccumulator`: bins, types, pairs, molecules, keep, images, workers.
+        options: those of `RadialAccumulator`: bins, types, pairs, molecules, keep, images.
 
     Returns:
         Pair of types → `RadialDistribution`; ``("all", "all")`` is the only one without types.
@@ -319,10 +308,7 @@ def radial_distribution(
     molecules: Sequence[int] | np.ndarray | None = None,
     keep: str = "all",
     images: bool = False,
-    workers: int = 1,
 ) -> RadialDistribution:
     """Radial distribution function of points of one type; arguments as those of `RadialAccumulator`."""
-    found = radial_distributions(
-        frames, r_max, bins=bins, molecules=molecules, keep=keep, images=images, workers=workers
-    )
+    found = radial_distributions(frames, r_max, bins=bins, molecules=molecules, keep=keep, images=images)
     return found[ALL, ALL]

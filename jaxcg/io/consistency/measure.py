@@ -19,7 +19,6 @@ from ...consistency.structure import (
 from ...consistency.structure.cells import box_widths
 from ...errors import InputError
 from ...space import BondWalk, make_whole
-from ..map_trajectory import available_processors
 from .coordinates import BondedGroup
 from .ensembles import BeadFrames, BeadTable, Ensemble
 
@@ -151,7 +150,6 @@ def measure(
             pairs=plan.pairs,
             molecules=beads.molecule,
             keep="between" if plan.between else "all",
-            workers=available_processors(),
         )
     bonded = {
         group.title: BondedAccumulator(group.kind, group.beads, bins=plan.bonded_bins, limits=limits)
