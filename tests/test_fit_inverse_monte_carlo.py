@@ -114,11 +114,14 @@ def test_a_pressure_is_reached_at_the_least_cost(x64):
     assert 0 < entropy(new) < 0.8 * entropy(by_ramp)
 
 
-def test_no_change_is_larger_than_the_thermal_energy(x64):
-    inversion = method()
-    new, step = inversion.step(np.zeros(50), measure(np.zeros(50), jax.random.key(5)))
-    assert step.change <= THERMAL * (1 + 1e-9)
+def test_no_change_is_larger_than_twice_the_thermal_energy(x64, monkeypatch):
+    far = np.where(R[CUTOFF] > R, 5 * TRUTH, 0.0)
+    measured = measure(far, jax.random.key(5))
+    new, step = method().step(far, measured)
+    np.testing.assert_allclose(step.change, 2 * THERMAL, rtol=1e-6)
     assert np.isfinite(new).all()
+    monkeypatch.setattr("jaxcg.fit.inverse_monte_carlo._MOST", 100.0)
+    assert method().step(far, measured)[1].change > 3 * THERMAL
 
 
 @pytest.mark.parametrize(
