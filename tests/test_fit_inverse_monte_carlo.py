@@ -129,6 +129,9 @@ def test_no_change_is_larger_than_twice_the_thermal_energy(x64, monkeypatch):
     [
         ({"rdf_series": None}, "every frame"),
         ({"rdf_series": np.ones((3, 50))}, "16 frames or more"),
+        ({"rdf_series": np.ones((100, 49))}, r"shape \(100, 49\) and pressures of 100; give \(frames, 50\)"),
+        ({"pressure_series": np.ones(200)}, "pressures of 200; .* blocks of several frames"),
+        ({"pressure_series": np.full(100, np.nan)}, "not finite"),
         ({"pressure_series": None}, "pressure of every frame"),
         ({"pressure": None}, "give the pressure"),
     ],

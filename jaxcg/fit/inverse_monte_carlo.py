@@ -89,13 +89,14 @@ class InverseMonteCarlo(AbstractInversion):
     def correction(self, measured: Measured) -> tuple[Float[Array, " points"], Scalar]:
         """The most probable change, and the largest part of it that is there for the pressure, kJ/mol."""
         found = self._linearise(measured)
-        change = found.posterior @ (found.counts - found.wanted) / found.thermal_energy
+        kt = float(self.settings.thermal_energy)
+        change = found.posterior @ (found.counts - found.wanted) / kt
         for_pressure = np.zeros_like(change)
         if found.gap is not None and found.slope is not None:
             direction = found.posterior @ found.slope
             for_pressure = direction * (found.gap - found.slope @ change) / (found.slope @ direction)
         most = np.abs(change + for_pressure)[self.settings.first :].max()
-        share = float(self.settings.rate) * min(1.0, _MOST * found.thermal_energy / max(most, 1e-300))
+        share = float(self.settings.rate) * min(1.0, _MOST * kt / max(most, 1e-300))
         largest = share * np.abs(for_pressure)[self.settings.first :].max()
         return jnp.asarray(share * (change + for_pressure), self.r.dtype), jnp.asarray(largest, self.r.dtype)
 
@@ -123,6 +124,7 @@ class InverseMonteCarlo(AbstractInversion):
                 f"InverseMonteCarlo: give g(r) of every frame (rdf_series), of {_FEWEST} frames or more; the "
                 "correction comes from their fluctuations."
             )
+        _check_series(measured, len(self.r))
         inside = slice(s.last + 1)
         assert s.density is not None
         r, density = np.asarray(self.r, np.float64)[inside], float(s.density)
@@ -164,7 +166,7 @@ class InverseMonteCarlo(AbstractInversion):
             gap = float(s.pressure) - float(self._pressure_of(measured))
         counts, wanted = np.zeros(len(self.r)), np.zeros(len(self.r))
         counts[inside], wanted[inside] = mean, np.asarray(self.target, np.float64)[inside] * ideal
-        return _Linearised(counts, wanted, whole, frames, kt, slope, gap)
+        return _Linearised(counts, wanted, whole, frames, slope, gap)
 
 
 class PotentialUncertainty(NamedTuple):
@@ -189,9 +191,21 @@ class _Linearised(NamedTuple):
     wanted: np.ndarray
     posterior: np.ndarray
     frames: float
-    thermal_energy: float
     slope: np.ndarray | None
     gap: float | None
+
+
+def _check_series(measured: Measured, points: int) -> None:
+    """Raises ValueError unless the series are of the same frames, finite, and g(r) their mean."""
+    rdf, pressure = np.asarray(measured.rdf_series), measured.pressure_series
+    if rdf.shape[1:] != (points,) or (pressure is not None and np.shape(pressure) != rdf.shape[:1]):
+        found = "" if pressure is None else f" and pressures of {len(pressure)}"
+        raise ValueError(
+            f"InverseMonteCarlo: g(r) has the shape {rdf.shape}{found}; give (frames, {points}) and the pressures of "
+            "the same frames. The series of a RadialDistribution holds blocks of several frames from 1024 frames on."
+        )
+    if not (np.isfinite(rdf).all() and (pressure is None or np.isfinite(pressure).all())):
+        raise ValueError("InverseMonteCarlo: g(r) or the pressure of a frame is not finite.")
 
 
 def _smooth_prior(r: np.ndarray, length: float) -> np.ndarray:

@@ -196,7 +196,8 @@ class Measured(NamedTuple):
     Fields:
         rdf: (points,) g(r) on the distances of the target.
         pressure: kJ/mol/nm³, or None if it was not measured.
-        rdf_series: (frames, points) g(r) of every frame, whose mean it is, for methods that ask for fluctuations.
+        rdf_series: (frames, points) g(r) of every frame, whose mean it is, for methods that ask for fluctuations;
+            blocks of frames fluctuate less and will not do.
         pressure_series: (frames,) pressure of every frame.
     """
 
