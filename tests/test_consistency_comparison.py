@@ -52,9 +52,11 @@ def coverage(frames, phi, mean, width, repeats):
 
 
 @pytest.mark.slow
-def test_intervals_cover_the_truth_of_correlated_samples(monkeypatch):
+# With 2000 independent frames the rarest bin has nine counts, and reverse Kullback–Leibler covers only 92 to 93 %.
+@pytest.mark.parametrize(("frames", "phi"), [(8000, 0.0), (4000, 0.7)])
+def test_intervals_cover_the_truth(monkeypatch, frames, phi):
     monkeypatch.setattr("jaxcg.dynamics.observables.comparison._DRAWS", 50)  # the test is not of interest here
-    held, values, agreed = coverage(4000, 0.7, 0.4, 1.2, 500)
+    held, values, agreed = coverage(frames, phi, 0.4, 1.2, 500)
     assert agreed < 0.01
     exact = truth(0.4, 1.2)
     for name, share in held.items():

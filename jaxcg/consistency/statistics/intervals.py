@@ -20,6 +20,9 @@ _NEAR = 0.25
 class Divergence(NamedTuple):
     """One divergence with its error.
 
+    Intervals cover the truth as often as they say where every bin has some twenty counts or more; with nine in the
+    rarest bin an interval of 95 % for D(model‖reference) was seen to cover 92 to 93 %.
+
     Fields:
         name: "Kullback–Leibler", "reverse Kullback–Leibler", "Jensen–Shannon", "Hellinger" or "Wasserstein".
         direction: its formula with its sides, e.g. "D(reference‖model)".
