@@ -8,6 +8,7 @@ OpenMM.
 
 from .base import AbstractEnergy, SumEnergy, energy_and_forces
 from .bonded import HarmonicAngle, HarmonicBond
+from .bonded_tables import TabulatedAngle, TabulatedBond, TabulatedTorsion
 from .born import GeneralizedBorn, Neck
 from .cmap import CMAPTorsion
 from .coordinate import DoubleWell, HarmonicPotential, SplinePotential
@@ -51,7 +52,10 @@ __all__ = [
     "StillingerWeberPair",
     "StillingerWeberTriplets",
     "SumEnergy",
+    "TabulatedAngle",
+    "TabulatedBond",
     "TabulatedPair",
+    "TabulatedTorsion",
     "TailCorrection",
     "TypedLennardJones",
     "energy_and_forces",
