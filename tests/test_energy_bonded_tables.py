@@ -133,9 +133,7 @@ def test_openmm_computes_the_same(x64):
         bond.addBond(pair)
     torsion = openmm.CustomCompoundBondForce(4, "table(dihedral(p1, p2, p3, p4))")
     u = 4 * np.cos(TURN) + np.cos(2 * TURN + 0.5)
-    torsion.addTabulatedFunction(
-        "table", openmm.Continuous1DFunction(np.append(u, u[0]), -math.pi, math.pi, periodic=True)
-    )
+    torsion.addTabulatedFunction("table", openmm.Continuous1DFunction(np.append(u, u[0]), -math.pi, math.pi, True))
     for quartet in QUARTETS:
         torsion.addBond(quartet)
     system.addForce(bond)

@@ -15,7 +15,9 @@ from .coordinate import DoubleWell, HarmonicPotential, SplinePotential
 from .lennard_jones import TypedLennardJones
 from .nonbonded import Nonbonded
 from .openmm_system import from_openmm
+from .pair_bspline import BSplinePair
 from .pair_energy import PairEnergy, TailCorrection
+from .pair_families import Mie, RepulsiveCore, SwitchedPair
 from .pair_potentials import WCA, AbstractPairPotential, LennardJones, StillingerWeberPair
 from .pair_tables import SplinePair, TabulatedPair
 from .path import AbstractEnergyPath, ScaledEnergy, ScaledTerms, SoluteTempering
@@ -30,6 +32,7 @@ __all__ = [
     "AbstractEnergy",
     "AbstractEnergyPath",
     "AbstractPairPotential",
+    "BSplinePair",
     "CMAPTorsion",
     "DoubleWell",
     "GeneralizedBorn",
@@ -38,10 +41,12 @@ __all__ = [
     "HarmonicPotential",
     "HarmonicTorsion",
     "LennardJones",
+    "Mie",
     "Neck",
     "Nonbonded",
     "PairEnergy",
     "PeriodicTorsion",
+    "RepulsiveCore",
     "ScaledEnergy",
     "ScaledTerms",
     "SoluteTempering",
@@ -52,6 +57,7 @@ __all__ = [
     "StillingerWeberPair",
     "StillingerWeberTriplets",
     "SumEnergy",
+    "SwitchedPair",
     "TabulatedAngle",
     "TabulatedBond",
     "TabulatedPair",

@@ -134,9 +134,7 @@ class TabulatedTorsion(AbstractAnalyticEnergy):
         if phi.ndim != 1 or phi.shape != u.shape or len(phi) < 3:
             raise ValueError("TabulatedTorsion: give three or more angles and a value for each.")
         if not np.allclose(np.diff(phi), 2 * math.pi / len(phi), rtol=1e-3, atol=0.0):
-            raise ValueError(
-                "TabulatedTorsion: angles (rad) must ascend over a turn in equal steps, without its end."
-            )
+            raise ValueError("TabulatedTorsion: angles (rad) must ascend over a turn in equal steps, without its end.")
         if not np.isfinite(u).all():
             raise ValueError("TabulatedTorsion: values must be finite; fill in angles that were never visited.")
         self.values, self.start = leaf(u), float(phi[0])
